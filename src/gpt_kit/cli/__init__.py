@@ -1,0 +1,84 @@
+"""The command line: one small file a verb. This file only knows their names, so that `gpt-kit --help` answers at once."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+
+from gpt_kit import __version__
+from gpt_kit.config.suggest import did_you_mean
+from gpt_kit.errors import ConfigError, GPTKitError
+
+VERBS = {
+    "quickstart": "train a small GPT on Python's own documentation and watch it learn to write (about 4 minutes)",
+    "prepare": "text -> a corpus of tokens on disk: gpt-kit prepare book.txt --tokenizer gpt2 --out data/book",
+    "train": "corpus (or raw text) -> a trained model: gpt-kit train --data data/book --model gpt2-small --out runs/a",
+    "generate": "model + prompt -> text: gpt-kit generate runs/a --prompt 'Once upon a time'",
+    "info": "what a model or a run is: parameters, arithmetic, tokenizer, history",
+    "import": "published weights -> a folder of ours: gpt-kit import SRC DST",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb. Gives the exit code: 0, 2 when the request cannot be met, 1 when something failed while running."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        return _dispatch(words)
+    except BaseException as error:
+        if debug:
+            traceback.print_exc()
+        return _explain(error)
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0
+    if words[0] in ("-V", "--version"):
+        print(f"gpt-kit {__version__}")
+        return 0
+    verb, *rest = words
+    if verb not in VERBS:
+        raise ConfigError(f"unknown command {verb!r}{did_you_mean(verb, VERBS)}. Commands: {', '.join(VERBS)}")
+    module = import_module(f"gpt_kit.cli.{'import_' if verb == 'import' else verb}")
+    module.main(rest)
+    return 0
+
+
+def _explain(error: BaseException) -> int:
+    """One clear line on stderr, and the exit code."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    if isinstance(error, BrokenPipeError):  # the reader of our output has gone, as `head` does
+        sys.stderr.close()
+        return 1
+    code, text = 1, f"{type(error).__name__}: {error} (unexpected; --debug shows where)"
+    if isinstance(error, GPTKitError):
+        code, text = error.exit_code, str(error)
+    elif isinstance(error, KeyboardInterrupt):
+        code, text = 130, "stopped by Ctrl-C"
+    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        text = f"the disk is full ({error.filename or 'while writing'}). What was saved before is intact; make room and go on"
+    elif isinstance(error, PermissionError):
+        code, text = 2, f"{error.filename}: no permission to write or read there. Choose another place"
+    elif "out of memory" in str(error) or "can't allocate memory" in str(error):
+        text = "out of memory. Lower --training.micro-batch-size (the result stays the same), or the model or context"
+    sys.stdout.flush()
+    print(f"gpt-kit: {text}", file=sys.stderr)
+    return code
+
+
+def _usage() -> str:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb:<{width}}  {text}" for verb, text in VERBS.items())
+    return (
+        f"gpt-kit {__version__}: from raw text to a GPT of your own\n\n"
+        f"usage: gpt-kit COMMAND …\n\n{verbs}\n\n"
+        "  gpt-kit COMMAND --help   every setting of a command, with its unit\n"
+        "  gpt-kit COMMAND --debug  a traceback where something goes wrong"
+    )

@@ -1,0 +1,104 @@
+"""What a run looks like in a terminal: a live line while it trains, plain lines where output goes to a file."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
+
+from gpt_kit.training.metrics import Record
+
+console = Console(highlight=False, soft_wrap=True)
+PLAIN_LINES = 20  # how many lines of progress a file gets over a whole run
+
+
+class _Figures(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        figures = task.fields["figures"]
+        parts = [f"{name} {figures[key]:.3f}" for name, key in (("loss", "train/loss"), ("val", "val/loss")) if key in figures]
+        if "tokens_per_second" in figures:
+            parts.append(f"{figures['tokens_per_second']:,.0f} tokens/s")
+        return Text(" · ".join(parts), style="cyan")
+
+
+class LiveDisplay:
+    """An observer that draws step, loss, tokens/s and time left."""
+
+    def __init__(self, first_step: int, max_steps: int) -> None:
+        self.first_step, self.max_steps = first_step, max_steps
+        self.started = time.monotonic()
+        self.figures: Record = {}
+        self.progress_bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            _Figures(),
+            TextColumn("[dim]{task.fields[left]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.task = self.progress_bar.add_task("training", total=max_steps, completed=first_step, figures=self.figures, left="")
+        self.progress_bar.start()
+
+    def __enter__(self) -> LiveDisplay:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def record(self, record: Record) -> None:
+        """Show the newest figures."""
+        self.figures.update(record)
+        step = record["step"]
+        if console.is_terminal:
+            self.progress_bar.update(self.task, figures=self.figures)
+        elif "val/loss" in record or step == 1 or step % max(1, self.max_steps // PLAIN_LINES) == 0:
+            shown = [f"{name} {record[name]:.3f}" for name in ("train/loss", "val/loss", "val/whole_loss") if name in record]
+            if "tokens_per_second" in record:
+                shown.append(f"{record['tokens_per_second']:,.0f} tokens/s")
+            console.print(f"step {step}/{self.max_steps}: {', '.join(shown)}, {self._left(step)}")
+
+    def say(self, text: str) -> None:
+        """A remark, above the live line."""
+        console.print(f"[yellow]note:[/] {text}")
+
+    def progress(self, step: int, activity: str) -> None:
+        """Move the bar."""
+        if console.is_terminal:
+            self.progress_bar.update(self.task, completed=step, description=f"{activity:<10}", left=self._left(step))
+
+    def close(self) -> None:
+        """Leave the last state on the screen."""
+        self.progress_bar.stop()
+
+    def _left(self, step: int) -> str:
+        done = step - self.first_step
+        if done <= 0:
+            return ""
+        seconds = (time.monotonic() - self.started) / done * (self.max_steps - step)
+        return f"{seconds // 60:.0f}:{seconds % 60:02.0f} left"
+
+
+class PrepareDisplay:
+    """Progress of `prepare_corpus`: call it as its `progress`."""
+
+    def __init__(self) -> None:
+        self.bar = Progress(
+            TextColumn("[bold]{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[size]}"),
+            console=console, disable=not console.is_terminal, transient=True,
+        )  # fmt: skip
+        self.task = self.bar.add_task("reading", total=None, size="")
+
+    def __enter__(self) -> PrepareDisplay:
+        self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bar.stop()
+
+    def __call__(self, activity: str, done: int, total: int) -> None:
+        size = f"{done / 1e6:,.1f} MB" if done else ""
+        self.bar.update(self.task, description=activity, completed=done, total=total or None, size=size)

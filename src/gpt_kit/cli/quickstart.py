@@ -1,0 +1,157 @@
+"""`gpt-kit quickstart`: from raw text to a GPT that writes, in minutes, without network or files."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpt_kit.cli.arguments import parse
+
+if TYPE_CHECKING:
+    from gpt_kit.config import RunConfig
+    from gpt_kit.data import Corpus
+
+PROMPT = "The following functions are"
+PROBE_STEPS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickstartArguments:
+    """Train a small GPT on the documentation inside this Python, and see it learn to write. Needs no network and no file."""
+
+    minutes: float = 2.8
+    """Time for training, in minutes; the rest takes about half a minute."""
+    out: Path = Path("runs/quickstart")
+    """The run's folder; where it is taken, a number is added."""
+    max_steps: int = 0
+    """Updates of the weights; 0 means as many as the time allows, by the measured speed of this machine."""
+
+
+def main(words: Sequence[str]) -> None:
+    """The whole way, with a word on each stage."""
+    arguments = parse(QuickstartArguments, "quickstart", words)
+    started = time.monotonic()
+
+    from gpt_kit.cli.display import console
+
+    console.print("[bold]gpt-kit quickstart[/]: a GPT of your own, from raw text\n")
+    console.print("[bold]1 text[/]    collecting the documentation inside this Python, learning a vocabulary from it …")
+
+    from gpt_kit.cli.assemble import open_or_prepare, train_run, with_vocabulary
+    from gpt_kit.config import run_config_from_dict
+    from gpt_kit.runtime import keep_freed_memory
+    from gpt_kit.training import draw_loss_text, points_of, read_metrics
+
+    import tomllib  # isort: skip
+
+    keep_freed_memory()
+    config = run_config_from_dict(tomllib.loads(files("gpt_kit.cli").joinpath("quickstart.toml").read_text(encoding="utf-8")))
+    run = _free_folder(arguments.out)
+    corpus = open_or_prepare(config, run)
+    config = dataclasses.replace(config, model=with_vocabulary(config.model, corpus.tokenizer))
+    train, val = corpus.info["train"], corpus.info["val"]
+    console.print(
+        f"          {train['documents']} documents to learn from ({train['bytes'] / 1e6:.1f} MB, {train['tokens']:,} tokens); "
+        f"{val['documents']} set aside, which the model never sees\n"
+    )
+    console.print("[bold]2 before[/]  what the untrained model writes:")
+    _print_sample(_untrained_sample(config, corpus))
+    max_steps = arguments.max_steps or _affordable_steps(config, corpus, arguments.minutes * 60)
+    config = dataclasses.replace(config, training=dataclasses.replace(config.training, max_steps=max_steps))
+    console.print("\n[bold]3 train[/]")
+    train_run(config, run)
+    console.print("\n          loss in training, step by step (drawn with validation in " + f"{run}/loss.png):")
+    console.print(draw_loss_text(points_of(read_metrics(run / "metrics.jsonl"), "train/loss")), markup=False)
+    console.print("\n[bold]4 after[/]   what it writes now:")
+    ours, gzip_bits, xz_bits, size, sample = _measure(run, corpus)
+    _print_sample(sample)
+    minutes, seconds = divmod(round(time.monotonic() - started), 60)
+    console.print(
+        f"\n[bold]Text it has never seen ({size / 1e3:,.0f} kB): your GPT needs {ours:.2f} bits per byte, "
+        f"gzip -9 needs {gzip_bits:.2f}, xz -9e needs {xz_bits:.2f}.[/]  ({minutes}:{seconds:02d} minutes in all)\n"
+    )
+    console.print("try next:")
+    console.print(f"  gpt-kit generate {run} --prompt 'Return the number of' --seed 7", markup=False)
+    console.print(f"  gpt-kit info {run}", markup=False)
+    console.print(
+        "  gpt-kit train --data YOUR-TEXT.txt --data.tokenizer bpe --model.n-layer 4 --model.n-embd 192 --model.n-head 3 --out runs/mine"
+    )
+
+
+def _free_folder(wanted: Path) -> Path:
+    """`wanted`, or the first of wanted-2, wanted-3 … that does not exist."""
+    number, folder = 2, wanted
+    while folder.exists():
+        folder, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1
+    return folder
+
+
+def _untrained_sample(config: RunConfig, corpus: Corpus) -> str:
+    from gpt_kit.generation import Sampling, generate_text
+    from gpt_kit.model import GPTModel
+    from gpt_kit.runtime import seed_everything
+
+    seed_everything(config.training.seed)
+    model = GPTModel(config.model)
+    return PROMPT + generate_text(model, corpus.tokenizer, PROMPT, 40, sampling=Sampling(temperature=0.8), seed=1)
+
+
+def _affordable_steps(config: RunConfig, corpus: Corpus, seconds: float) -> int:
+    """How many steps fit into the time, by the median of a few on a copy that is thrown away."""
+    from gpt_kit.data import TrainingBatches
+    from gpt_kit.model import GPTModel
+    from gpt_kit.runtime import choose_device, choose_precision
+    from gpt_kit.training import Optimizers, optimizer_step
+
+    device = choose_device(config.training.device)
+    precision = choose_precision(config.training.precision, device)
+    model = GPTModel(config.model).to(device)
+    optimizers = Optimizers(model, config.training, device)
+    batches = TrainingBatches(
+        corpus.train, length=config.model.max_position_embeddings, batch_size=config.training.batch_size, seed=0, order="random"
+    )
+    times = []
+    for number in range(PROBE_STEPS):
+        started = time.perf_counter()
+        optimizer_step(model, optimizers, [batches.batch(number)], max_grad_norm=1.0, precision=precision, device=device)
+        times.append(time.perf_counter() - started)
+    return max(100, int(seconds / (sorted(times)[PROBE_STEPS // 2] * (1 + config.evaluation.time_share / 4))))
+
+
+def _measure(run: Path, corpus: Corpus) -> tuple[float, float, float, int, str]:
+    """Bits per byte of the held-out text: the model's, gzip's and xz's; the text's bytes; and a sample."""
+    import gzip
+    import lzma
+
+    from gpt_kit.data import EvaluationBatches
+    from gpt_kit.evaluation import evaluate_loss
+    from gpt_kit.generation import Sampling, generate_text
+    from gpt_kit.model import GPTModel
+    from gpt_kit.runtime import choose_device, choose_precision
+
+    model = GPTModel.from_pretrained(run)
+    device = choose_device("cpu")
+    length = model.config.max_position_embeddings
+    batches = EvaluationBatches(
+        corpus.val, length=length, stride=length // 2, batch_size=16
+    )  # each token sees half a context or more
+    report = evaluate_loss(model, batches, precision=choose_precision("float32", device), device=device)
+    ids = corpus.val.read(0, len(corpus.val))
+    text = corpus.tokenizer.decode(ids[ids != corpus.tokenizer.end_of_text_id]).encode()
+    compressed = [len(gzip.compress(text, 9)), len(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME))]
+    gzip_bits, xz_bits = (8 * size / len(text) for size in compressed)
+    sample = PROMPT + generate_text(model, corpus.tokenizer, PROMPT, 100, sampling=Sampling(temperature=0.7, top_k=50), seed=1)
+    return report.bits_per_byte(len(text)), gzip_bits, xz_bits, len(text), sample
+
+
+def _print_sample(text: str) -> None:
+    from rich.padding import Padding
+
+    from gpt_kit.cli.display import console
+
+    console.print(Padding(text.strip(), (0, 10)), markup=False, style="green")

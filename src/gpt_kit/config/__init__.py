@@ -1,0 +1,32 @@
+"""Settings: frozen dataclasses, the published shapes, and TOML + command line -> dataclass. No torch."""
+
+from gpt_kit.config.model import PRESETS, SHORT_NAMES, ModelConfig, create_model_config
+from gpt_kit.config.run import (
+    CheckpointConfig,
+    CorpusConfig,
+    DataConfig,
+    EvaluationConfig,
+    LoggingConfig,
+    RunConfig,
+    TrainingConfig,
+)
+from gpt_kit.config.suggest import did_you_mean
+from gpt_kit.config.toml import load_run_config, run_config_from_dict, run_config_to_toml
+
+__all__ = [
+    "PRESETS",
+    "SHORT_NAMES",
+    "CheckpointConfig",
+    "CorpusConfig",
+    "DataConfig",
+    "EvaluationConfig",
+    "LoggingConfig",
+    "ModelConfig",
+    "RunConfig",
+    "TrainingConfig",
+    "create_model_config",
+    "did_you_mean",
+    "load_run_config",
+    "run_config_from_dict",
+    "run_config_to_toml",
+]

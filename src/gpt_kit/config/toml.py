@@ -1,0 +1,99 @@
+"""TOML <-> RunConfig, strictly: an unknown key or a wrong type is an error that says what was meant.
+
+[model]
+preset = "gpt2-small"       # a published shape …
+n_layer = 4                 # … with changes
+[training]
+max_steps = 200
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from gpt_kit.config.model import PRESETS, SHORT_NAMES, create_model_config
+from gpt_kit.config.run import RunConfig
+from gpt_kit.config.suggest import did_you_mean
+from gpt_kit.errors import ConfigError
+
+SECTIONS: dict[str, Any] = get_type_hints(RunConfig)
+
+
+def load_run_config(path: Path | None = None, *, preset: str | None = None) -> RunConfig:
+    """The run that a TOML file describes; `preset` (from the command line) takes the place of the file's.
+
+    Raises: ConfigError with every problem of the file, each by section and key.
+    """
+    if path is None:
+        return run_config_from_dict({}, preset=preset, where="")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{path}: not valid TOML ({error})") from None
+    return run_config_from_dict(content, preset=preset, where=f"{path}: ")
+
+
+def run_config_from_dict(content: dict[str, Any], *, preset: str | None = None, where: str = "") -> RunConfig:
+    """Build the run from parsed TOML. Raises: ConfigError listing unknown sections, unknown keys and wrong types."""
+    content = {name: dict(section) if isinstance(section, dict) else section for name, section in content.items()}
+    model = content.get("model")
+    named = model.pop("preset", "gpt2-small") if isinstance(model, dict) else "gpt2-small"
+    problems = []
+    if preset is None and named not in PRESETS and named not in SHORT_NAMES:
+        problems.append(f"[model] preset: unknown model {named!r}{did_you_mean(str(named), [*SHORT_NAMES, *PRESETS])}")
+    for section, values in content.items():
+        if section not in SECTIONS or not isinstance(values, dict):
+            problems.append(f"unknown section [{section}]{did_you_mean(section, SECTIONS)}; expected {', '.join(SECTIONS)}")
+            continue
+        hints = get_type_hints(SECTIONS[section])
+        for key, value in values.items():
+            if key not in hints:
+                problems.append(f"[{section}] unknown key {key!r}{did_you_mean(key, hints)}")
+            elif problem := _type_problem(value, hints[key]):
+                problems.append(f"[{section}] {key} {problem}; got {value!r}")
+    if problems:
+        raise ConfigError(f"{where}this configuration cannot be used:\n  - " + "\n  - ".join(problems))
+    try:
+        sections = {name: kind(**content.get(name, {})) for name, kind in SECTIONS.items() if name != "model"}
+        return RunConfig(model=create_model_config(preset or named, **content.get("model", {})), **sections)
+    except ConfigError as error:
+        raise ConfigError(f"{where}{error}") from None
+
+
+def run_config_to_toml(config: RunConfig) -> str:
+    """The run as TOML that `load_run_config` reads back to an equal RunConfig."""
+    lines = []
+    for section in SECTIONS:
+        lines.append(f"[{section}]")
+        values = getattr(config, section)
+        lines += [f"{field.name} = {_toml_value(getattr(values, field.name))}" for field in dataclasses.fields(values)]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _type_problem(value: Any, kind: Any) -> str | None:
+    choices = get_args(kind)
+    if choices:
+        return None if value in choices else f"must be one of {', '.join(map(str, choices))}{did_you_mean(str(value), choices)}"
+    expected = {bool: "true or false", int: "a whole number", float: "a number", str: "a text in quotes"}[kind]
+    if kind is float:
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+    elif kind is int:
+        fits = isinstance(value, int) and not isinstance(value, bool)
+    else:
+        fits = isinstance(value, kind)
+    return None if fits else f"must be {expected}"
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=True)  # a JSON string is a TOML basic string
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value)

@@ -1,0 +1,81 @@
+"""Loss over a text: sums over scored tokens, divided once at the end, so that batches of any size weigh what they hold."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gpt_kit.data import Batch
+from gpt_kit.errors import DataError
+from gpt_kit.model import IGNORE_INDEX, GPTModel
+from gpt_kit.runtime import Precision
+
+
+@dataclass(frozen=True, slots=True)
+class LossReport:
+    """Negative log-likelihood, in nats, summed over `tokens` scored tokens."""
+
+    nats: float
+    tokens: int
+
+    @property
+    def mean(self) -> float:
+        """Nats per scored token: the cross-entropy loss."""
+        return self.nats / self.tokens
+
+    @property
+    def perplexity(self) -> float:
+        """exp(mean); infinite where that overflows."""
+        return math.exp(self.mean) if self.mean < 700 else math.inf
+
+    def bits_per_byte(self, text_bytes: int) -> float:
+        """Bits the model needs per byte of the text that was scored: comparable across tokenizers, and with compressors."""
+        return self.nats / math.log(2) / text_bytes
+
+
+def batch_loss_sum(model: nn.Module, inputs: Tensor, targets: Tensor, document_ids: Tensor | None = None) -> Tensor:
+    """Sum of nats over the scored targets. Any module that maps ids to logits will do; the kit's own never holds them whole."""
+    if isinstance(model, GPTModel):
+        return model.loss_sum(inputs, targets, document_ids=document_ids)
+    logits = model(inputs)
+    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """No dropout, no gradients; the model's mode is put back afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def evaluate_loss(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    *,
+    precision: Precision,
+    device: torch.device,
+    progress: Callable[[int], None] = lambda _: None,
+) -> LossReport:
+    """Score every batch. `progress` is called with the number of batches done. Raises: DataError when nothing is scored."""
+    nats, tokens = 0.0, 0
+    with evaluation_mode(model):
+        for number, batch in enumerate(batches, start=1):
+            tokens += batch.num_scored
+            moved = batch.to(device)
+            with precision.autocast():
+                nats += batch_loss_sum(model, moved.inputs, moved.targets, moved.document_ids).item()
+            progress(number)
+    if tokens == 0:
+        raise DataError("no token is scored: the evaluation text is empty, or all of its targets are masked")
+    return LossReport(nats, tokens)

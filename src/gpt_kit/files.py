@@ -1,0 +1,190 @@
+"""Files and folders that are written whole or not at all.
+
+A file is written under a temporary name beside its place, flushed to the disk and renamed; a folder likewise, with
+`MANIFEST.json` (SHA-256 of every file) written last. A kill at any moment leaves the old state or the new one.
+Left-overs of a kill begin with `.incomplete-` and are never read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpt_kit.errors import CheckpointError, DataError, FolderInUseError, GPTKitError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MANIFEST = "MANIFEST.json"
+INCOMPLETE = ".incomplete-"
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write `content` to `path`; a reader sees the old file or the whole new one.
+
+    Raises: GPTKitError when the disk is full (the old file is kept).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f"{INCOMPLETE}{path.name}-{uuid.uuid4().hex[:8]}")
+    try:
+        with _full_disk_explained(path), open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `path` when the block ends without an error.
+
+    The manifest is written for the caller. `path` must not exist, or is replaced as a whole.
+    Raises: GPTKitError when the disk is full (nothing is left behind, an earlier folder is intact).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{INCOMPLETE}{path.name}-{uuid.uuid4().hex[:8]}")
+    temporary.mkdir()
+    try:
+        with _full_disk_explained(path):
+            yield temporary
+            write_manifest(temporary)
+            for file in _files_below(temporary):
+                _flush_to_disk(file)
+        if path.exists():
+            replaced = path.with_name(f"{INCOMPLETE}{path.name}-{uuid.uuid4().hex[:8]}")
+            path.rename(replaced)
+            temporary.rename(path)
+            shutil.rmtree(replaced, ignore_errors=True)
+        else:
+            temporary.rename(path)
+        _flush_to_disk(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sha256_of_file(path: Path) -> str:
+    """SHA-256 of the file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_manifest(folder: Path) -> None:
+    """Write the SHA-256 of every file below `folder` into its MANIFEST.json."""
+    hashes = {str(file.relative_to(folder)): sha256_of_file(file) for file in _files_below(folder)}
+    write_json(folder / MANIFEST, hashes)
+
+
+def check_manifest(folder: Path) -> None:
+    """Compare every file of `folder` with its manifest.
+
+    Raises: CheckpointError that names the first file that is missing or differs.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise CheckpointError(f"{folder}: {MANIFEST} is missing, so this folder was never finished. Choose another checkpoint")
+    for name, expected in read_json(folder / MANIFEST).items():
+        file = folder / name
+        if not file.is_file():
+            raise CheckpointError(f"{folder}: {name} is missing, though the manifest lists it. Choose another checkpoint")
+        found = sha256_of_file(file)
+        if found != expected:
+            raise CheckpointError(
+                f"{folder}: {name} does not match its manifest (SHA-256 {found[:8]}…, expected {expected[:8]}…). "
+                "The file is damaged. Choose another checkpoint"
+            )
+
+
+def read_json(path: Path) -> Any:
+    """The parsed content of a JSON file. Raises: DataError naming the file and the line at fault."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not valid JSON ({error})") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, whole or not at all."""
+    write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, on the CPU. Raises: CheckpointError when the file is missing or malformed."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: there is no such file") from None
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: not a whole safetensors file ({error}). Copy or save it again") from None
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors as safetensors (with the `format: pt` mark that `transformers` asks for)."""
+    from safetensors.torch import save_file
+
+    with _full_disk_explained(path):
+        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
+
+
+@contextlib.contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this process. The lock ends with the process, however it ends, so it can never be stale.
+
+    Raises: FolderInUseError when another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            raise FolderInUseError(
+                f"{folder}: another run (process {owner}) is writing into this folder. Wait for it, stop it, or choose another --out"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _files_below(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file() and file.name != MANIFEST)
+
+
+def _flush_to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _full_disk_explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # safetensors reports a full disk as its own error, with the system's message inside.
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or "No space left on device" in str(error):
+            free = shutil.disk_usage(path.parent).free
+            raise GPTKitError(
+                f"{path}: the disk is full ({free:,} bytes free). Nothing was overwritten; make room and try again"
+            ) from error
+        raise

@@ -1,0 +1,187 @@
+"""The GPT: embeddings, blocks, head.
+
+    token ids (B, T) -> embeddings (B, T, C) -> n_layer blocks (B, T, C) -> logits (B, T, V)
+
+GPT-1 and GPT-2 are two configurations of it. Everything else (loss on a batch, training, several devices) wraps it from outside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from gpt_kit.config import ModelConfig
+from gpt_kit.errors import CheckpointError, InputError
+from gpt_kit.files import atomic_folder
+from gpt_kit.model.block import TransformerBlock
+from gpt_kit.model.cache import KVCache
+from gpt_kit.model.init import initialize
+from gpt_kit.model.layers import LayerNorm
+from gpt_kit.model.loss import linear_cross_entropy_sum
+from gpt_kit.model.mask import positions_from_mask, positions_in_documents, visible_keys
+from gpt_kit.model.positions import rotary_tables, sinusoids
+from gpt_kit.weights import load_weights, save_weights
+
+
+class GPTModel(nn.Module):
+    """A decoder-only transformer with a language-model head (Radford et al. 2018, section 3.1; 2019, section 2.3)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.activation_checkpointing = False
+        self.token_embedding = nn.Embedding(config.padded_vocab_size, config.n_embd)
+        self.position_embedding = (
+            nn.Embedding(config.max_position_embeddings, config.n_embd) if config.position_embedding == "learned" else None
+        )
+        self.embedding_dropout = nn.Dropout(config.embedding_dropout)
+        self.blocks = nn.ModuleList(TransformerBlock(config, layer) for layer in range(config.n_layer))
+        self.final_norm = LayerNorm(config.n_embd, config.layer_norm_epsilon) if config.norm == "pre" else nn.Identity()
+        self.head = None if config.tie_word_embeddings else nn.Linear(config.n_embd, config.padded_vocab_size, bias=False)
+        initialize(self, config)
+
+    def forward(
+        self,
+        token_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        document_ids: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """(B, T) token ids -> (B, T, V) logits of the next token.
+
+        `attention_mask` (B, T) is 0 at padding, left or right; positions count real tokens only. `document_ids` (B, T) keeps
+        packed documents apart. With a `cache`, the T tokens follow those already in it. Raises: InputError past the context.
+        """
+        return F.linear(self.hidden_states(token_ids, attention_mask, document_ids, cache), self.head_weight)
+
+    def loss_sum(
+        self, token_ids: Tensor, targets: Tensor, attention_mask: Tensor | None = None, document_ids: Tensor | None = None
+    ) -> Tensor:
+        """Sum of the negative log-likelihoods of all scored targets (not IGNORE_INDEX), in nats. The logits are never held whole."""
+        hidden = self.hidden_states(token_ids, attention_mask, document_ids)
+        return linear_cross_entropy_sum(hidden, self.head_weight, targets)
+
+    def hidden_states(
+        self,
+        token_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        document_ids: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """(B, T) token ids -> (B, T, C): what the head reads. Arguments as for `forward`."""
+        self._check_context(token_ids, cache)
+        visible, positions = self._attention_pattern(token_ids, attention_mask, document_ids, cache)
+        rotary = rotary_tables(positions, self.config.head_width) if self.config.position_embedding == "rotary" else None
+        x = self.embedding_dropout(self._embed(token_ids, positions))
+        for block in self.blocks:
+            if self.activation_checkpointing and self.training:
+                x = checkpoint(block, x, visible, rotary, use_reentrant=False)
+            else:
+                x = block(x, visible, rotary, cache)
+        if cache is not None:
+            cache.length += token_ids.shape[1]
+        return self.final_norm(x)  # type: ignore[no-any-return]
+
+    @property
+    def head_weight(self) -> Tensor:
+        """(V, C): the rows that score tokens; those that only pad the vocabulary are left out."""
+        weight = self.token_embedding.weight if self.head is None else self.head.weight
+        return weight[: self.config.vocab_size]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.token_embedding.weight.device
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take weights by name. Raises: CheckpointError naming the parameter and both shapes, before anything is changed."""
+        own = self.exported_tensors()
+        for name in sorted(own.keys() | tensors.keys()):
+            if name not in tensors or name not in own:
+                where = "missing from what was read" if name in own else "unknown to this model"
+                raise CheckpointError(f"the weight {name} is {where}. The weights and the configuration belong to different models")
+            if own[name].shape != tensors[name].shape:
+                found, expected = tuple(tensors[name].shape), tuple(own[name].shape)
+                raise CheckpointError(f"the weight {name} has shape {found}; this model expects {expected}")
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(tensors[name])
+
+    def exported_tensors(self) -> dict[str, Tensor]:
+        """All weights by name, sharing memory with the model, without the rows that pad the vocabulary."""
+        vocab_rows = ("token_embedding.weight", "head.weight")
+        return {
+            name: parameter.detach()[: self.config.vocab_size] if name in vocab_rows else parameter.detach()
+            for name, parameter in self.named_parameters()
+        }
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path) -> GPTModel:
+        """The model that MODEL names: a run, a checkpoint, a Hugging Face folder or hub name, or OpenAI's release files.
+
+        One forward pass shows that the weights are usable. Raises: CheckpointError for what is missing, damaged or of another shape.
+        """
+        weights = load_weights(model)
+        with torch.device("meta"):  # no time or memory for initial weights that are about to be replaced
+            built = cls(weights.config)
+        built.to_empty(device="cpu")
+        with torch.no_grad():
+            for name in ("token_embedding.weight", "head.weight"):
+                if name in dict(built.named_parameters()):
+                    built.get_parameter(name)[weights.config.vocab_size :] = 0
+        built.load_tensors(weights.tensors)
+        built.eval()
+        with torch.inference_mode():
+            if not built(torch.zeros(1, 1, dtype=torch.long)).isfinite().all():
+                raise CheckpointError(
+                    f"{model}: a forward pass with these weights gives values that are not finite. The file is damaged"
+                )
+        return built
+
+    def save_pretrained(self, folder: str | Path, *, end_of_text_id: int | None = None) -> None:
+        """Write a Hugging Face folder, whole or not at all. `transformers` opens it as it lies there (add the tokenizer's files)."""
+        with atomic_folder(Path(folder)) as temporary:
+            save_weights(temporary, self.config, self.exported_tensors(), end_of_text_id=end_of_text_id)
+
+    def _embed(self, token_ids: Tensor, positions: Tensor) -> Tensor:
+        x = self.token_embedding(token_ids)
+        if self.config.scale_embeddings:
+            x = x * math.sqrt(self.config.n_embd)
+        if self.position_embedding is not None:
+            x = x + self.position_embedding(positions)
+        elif self.config.position_embedding == "sinusoidal":
+            x = x + sinusoids(positions, self.config.n_embd).to(x.dtype)
+        return x  # type: ignore[no-any-return]
+
+    def _attention_pattern(
+        self, token_ids: Tensor, attention_mask: Tensor | None, document_ids: Tensor | None, cache: KVCache | None
+    ) -> tuple[Tensor | None, Tensor]:
+        """Which keys each query sees, (B, 1, T, S) or None for plain causal, and the positions of the T tokens, (B or 1, T)."""
+        num_new = token_ids.shape[1]
+        if cache is not None:
+            new = torch.ones_like(token_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+            cache.has_padding |= attention_mask is not None
+            key_mask = cache.extend_mask(new)
+            if not cache.has_padding and (cache.length == 0 or num_new == 1):
+                return None, torch.arange(cache.length, cache.length + num_new, device=token_ids.device)[None]
+            return visible_keys(num_new, key_mask), positions_from_mask(key_mask)[:, -num_new:]
+        if attention_mask is None and document_ids is None:
+            return None, torch.arange(num_new, device=token_ids.device)[None]
+        key_mask = torch.ones_like(token_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+        positions = positions_from_mask(key_mask) if document_ids is None else positions_in_documents(document_ids)
+        return visible_keys(num_new, key_mask, document_ids), positions
+
+    def _check_context(self, token_ids: Tensor, cache: KVCache | None) -> None:
+        length = token_ids.shape[1] + (cache.length if cache is not None else 0)
+        if length > self.config.max_position_embeddings:
+            raise InputError(
+                f"{length} tokens are longer than this model's context of {self.config.max_position_embeddings}. "
+                "Give it the last part of the text only"
+            )

@@ -1,0 +1,75 @@
+"""Cross-entropy of the output head, without ever holding all logits.
+
+(B·T, V) logits are the largest tensor of a small GPT: 2,048 tokens of GPT-2 make 412 MB in float32, and their gradient as much
+again. Here the head and the loss are one operation over blocks of rows. Each block's gradient is known as soon as its loss is
+(softmax minus the one-hot target), so it is taken at once and the block is thrown away: three matrix products, as without
+blocks, and nothing computed twice. The idea is that of Hsu et al. 2024 (Liger Kernel), section 3.2.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+IGNORE_INDEX = -100  # a target that is not scored; the number that torch and transformers use
+ROWS_PER_BLOCK = 512  # measured on two CPU cores with V = 50,257: 256 to 1,024 rows are equally fast
+
+
+def linear_cross_entropy_sum(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Sum over scored targets of -log softmax(hidden · weightᵀ)[target], in nats: a float32 scalar.
+
+    `hidden` (…, C), `weight` (V, C), `targets` (…) with IGNORE_INDEX where nothing is scored. Gradients go to hidden and weight.
+    The sum of no scored target is 0, with zero gradients.
+    """
+    rows, scored = hidden.flatten(0, -2), targets.flatten()
+    return _LinearCrossEntropySum.apply(rows, weight, scored, torch.is_grad_enabled())  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _LinearCrossEntropySum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, training: bool) -> Tensor:
+        device = hidden.device.type
+        autocast = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if autocast else hidden.dtype
+        with torch.autocast(device, enabled=False):
+            compute_hidden, compute_weight = hidden.to(dtype), weight.to(dtype)
+            need_hidden, need_weight = ctx.needs_input_grad[:2]
+            grad_hidden = torch.empty_like(compute_hidden) if need_hidden and training else None
+            grad_weight = torch.zeros_like(weight) if need_weight and training else None
+            loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
+            for start in range(0, len(targets), ROWS_PER_BLOCK):
+                rows = slice(start, start + ROWS_PER_BLOCK)
+                logits = F.linear(compute_hidden[rows], compute_weight).float()
+                log_probabilities = logits.log_softmax(dim=-1)  # (rows, V)
+                loss += F.nll_loss(log_probabilities, targets[rows], ignore_index=IGNORE_INDEX, reduction="sum")
+                if grad_hidden is None and grad_weight is None:
+                    continue
+                grad_logits = _subtract_targets(log_probabilities.exp_(), targets[rows]).to(dtype)
+                if grad_hidden is not None:
+                    torch.mm(grad_logits, compute_weight, out=grad_hidden[rows])
+                if grad_weight is not None:
+                    grad_weight += grad_logits.T @ compute_hidden[rows]
+        ctx.gradients = grad_hidden, grad_weight
+        ctx.dtypes = hidden.dtype, weight.dtype
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        (scale,) = grads
+        scaled = [
+            None if gradient is None else gradient.to(dtype).mul_(scale) if gradient.dtype == dtype else gradient.to(dtype) * scale
+            for gradient, dtype in zip(ctx.gradients, ctx.dtypes, strict=True)
+        ]
+        ctx.gradients = None  # scaled in place, so a second backward would be wrong: let it fail
+        return scaled[0], scaled[1], None, None
+
+
+def _subtract_targets(probabilities: Tensor, targets: Tensor) -> Tensor:
+    """Softmax minus the one-hot target, in place; rows that are not scored become zero."""
+    scored = targets != IGNORE_INDEX
+    columns = targets.clamp(min=0)[:, None]
+    probabilities.scatter_add_(1, columns, torch.full_like(columns, -1, dtype=probabilities.dtype))
+    return probabilities.mul_(scored[:, None])

@@ -1,0 +1,19 @@
+"""The machine: device, precision, random state, memory. Knows no model."""
+
+from gpt_kit.runtime.device import choose_device, describe_machine
+from gpt_kit.runtime.memory import keep_freed_memory
+from gpt_kit.runtime.precision import Precision, choose_precision
+from gpt_kit.runtime.random import random_state, restore_random_state, seed_everything
+from gpt_kit.runtime.signals import StopRequest
+
+__all__ = [
+    "Precision",
+    "StopRequest",
+    "choose_device",
+    "choose_precision",
+    "describe_machine",
+    "keep_freed_memory",
+    "random_state",
+    "restore_random_state",
+    "seed_everything",
+]

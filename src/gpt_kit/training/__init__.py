@@ -1,0 +1,42 @@
+"""The training step, what surrounds it, and what survives it."""
+
+from gpt_kit.training.checkpoint import TrainingState, newest_sound_checkpoint, restore_checkpoint, save_checkpoint
+from gpt_kit.training.curves import draw_loss_png, draw_loss_text, points_of
+from gpt_kit.training.metrics import MetricsFile, Observer, Record, TensorBoardTracker, read_metrics
+from gpt_kit.training.optimizers import Optimizers
+from gpt_kit.training.schedules import learning_rate_share
+from gpt_kit.training.step import (
+    StepReport,
+    clip_gradients,
+    compute_batch_loss,
+    compute_loader_loss,
+    optimizer_step,
+    train_step_with_gradient_clipping,
+)
+from gpt_kit.training.trainer import Trainer
+from gpt_kit.training.watch import Watch
+
+__all__ = [
+    "MetricsFile",
+    "Observer",
+    "Optimizers",
+    "Record",
+    "StepReport",
+    "TensorBoardTracker",
+    "Trainer",
+    "TrainingState",
+    "Watch",
+    "clip_gradients",
+    "compute_batch_loss",
+    "compute_loader_loss",
+    "draw_loss_png",
+    "draw_loss_text",
+    "learning_rate_share",
+    "newest_sound_checkpoint",
+    "optimizer_step",
+    "points_of",
+    "read_metrics",
+    "restore_checkpoint",
+    "save_checkpoint",
+    "train_step_with_gradient_clipping",
+]

@@ -1,0 +1,94 @@
+"""What a run says while it runs, and who listens.
+
+A record is one dictionary per step that was measured: `step`, `tokens_seen`, and where they were measured at that step `train/loss`,
+`val/loss`, `learning_rate`, `grad_norm`, `tokens_per_second`. Observers receive records and remarks in words.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Protocol
+
+from gpt_kit.errors import MissingExtraError
+from gpt_kit.files import write_atomically
+
+Record = dict[str, Any]
+
+
+class Observer(Protocol):
+    """Somebody who listens to a run."""
+
+    def record(self, record: Record) -> None:
+        """Figures of one step."""
+
+    def say(self, text: str) -> None:
+        """A remark in words."""
+
+    def progress(self, step: int, activity: str) -> None:
+        """Where the run is: after every step, and before anything that takes long."""
+
+    def close(self) -> None:
+        """The run is over, however it ended."""
+
+
+class MetricsFile:
+    """`metrics.jsonl`: one record a line, each written through at once. Opening it at a step drops what was recorded after that step."""
+
+    def __init__(self, path: Path, at_step: int) -> None:
+        kept = [record for record in read_metrics(path) if record["step"] <= at_step]
+        write_atomically(path, "".join(json.dumps(record) + "\n" for record in kept))
+        self._file = open(path, "a", encoding="utf-8")
+
+    def record(self, record: Record) -> None:
+        """Append one line."""
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+
+    def say(self, text: str) -> None:
+        """Words are not metrics."""
+
+    def progress(self, step: int, activity: str) -> None:
+        """Progress is not kept."""
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class TensorBoardTracker:
+    """The same records as TensorBoard scalars. Raises: MissingExtraError without the package `tensorboard`."""
+
+    def __init__(self, folder: Path, at_step: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise MissingExtraError("tensorboard", "tensorboard", "--logging.tensorboard") from None
+        self._writer = SummaryWriter(str(folder), purge_step=at_step + 1)
+
+    def record(self, record: Record) -> None:
+        """One scalar per figure."""
+        for name, value in record.items():
+            if name != "step":
+                self._writer.add_scalar(name, value, record["step"])
+
+    def say(self, text: str) -> None:
+        """Words are shown elsewhere."""
+
+    def progress(self, step: int, activity: str) -> None:
+        """Progress is shown elsewhere."""
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._writer.close()
+
+
+def read_metrics(path: Path) -> list[Record]:
+    """The records of a run; a last line that a kill cut short is left out."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records

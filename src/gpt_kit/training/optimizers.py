@@ -1,0 +1,102 @@
+"""AdamW, and Muon beside it, behind one small interface.
+
+AdamW (Loshchilov & Hutter 2019) decays matrices only: biases and LayerNorm have no decay. Muon (Jordan et al. 2024) takes the
+matrices inside the blocks, whose updates it orthogonalises; embeddings and the head stay with AdamW although they are matrices too,
+for their rows are looked up, not multiplied through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from gpt_kit.config import TrainingConfig
+from gpt_kit.errors import CheckpointError
+
+MUON_MOMENTUM = 0.95  # Jordan et al. 2024, the value of all published runs
+
+
+class Optimizers:
+    """One or two torch optimizers that step together. State crosses to disk as named tensors, without pickle."""
+
+    def __init__(self, model: nn.Module, config: TrainingConfig, device: torch.device) -> None:
+        named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+        self.names: dict[Tensor, str] = {parameter: name for name, parameter in named}
+        muon = [p for name, p in named if config.optimizer == "muon" and is_block_matrix(name, p)]
+        rest = [p for name, p in named if config.optimizer != "muon" or not is_block_matrix(name, p)]
+        groups = [
+            {"params": [p for p in rest if p.ndim >= 2], "weight_decay": config.weight_decay},
+            {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        fused = device.type in ("cpu", "cuda")
+        adamw = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=fused)
+        self.optimizers: list[torch.optim.Optimizer] = [adamw]
+        if muon:
+            self.optimizers.append(
+                torch.optim.Muon(muon, lr=config.muon_learning_rate, momentum=MUON_MOMENTUM, weight_decay=config.weight_decay)
+            )
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["highest_lr"] = group["lr"]
+
+    @property
+    def learning_rate(self) -> float:
+        """AdamW's current learning rate."""
+        return float(self.optimizers[0].param_groups[0]["lr"])
+
+    def set_learning_rate_share(self, share: float) -> None:
+        """Every group's learning rate becomes this share of its highest."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["highest_lr"] * share
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
+    def step(self, scaler: torch.amp.GradScaler) -> None:
+        """Update the weights; a disabled scaler passes the call on."""
+        for optimizer in self.optimizers:
+            scaler.step(optimizer)
+
+    def unscale(self, scaler: torch.amp.GradScaler) -> None:
+        """Bring gradients back from fp16's loss scale; nothing to do where the scaler is disabled."""
+        for optimizer in self.optimizers:
+            scaler.unscale_(optimizer)
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """All state as `PARAMETER/KEY` -> tensor."""
+        return {
+            f"{self.names[parameter]}/{key}": value
+            for optimizer in self.optimizers
+            for parameter, state in optimizer.state.items()
+            for key, value in state.items()
+        }
+
+    def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Put back what `state_tensors` gave. Raises: CheckpointError for state of a parameter that is not here."""
+        states: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            parameter_name, key = name.rsplit("/", 1)
+            states.setdefault(parameter_name, {})[key] = tensor
+        by_name = {name: parameter for parameter, name in self.names.items()}
+        if unknown := states.keys() - by_name.keys():
+            raise CheckpointError(
+                f"optimizer state for {min(unknown)}, which this model does not have. The checkpoint is of another model"
+            )
+        for optimizer in self.optimizers:
+            for parameter in _parameters_of(optimizer):
+                state = states.get(self.names[parameter], {})
+                optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in state.items()}
+
+
+def is_block_matrix(name: str, parameter: Tensor) -> bool:
+    """Whether Muon should have it: a matrix inside a block. Embeddings and the head are matrices, and are not."""
+    return name.startswith("blocks.") and parameter.ndim == 2
+
+
+def _parameters_of(optimizer: torch.optim.Optimizer) -> Iterable[nn.Parameter]:
+    return (parameter for group in optimizer.param_groups for parameter in group["params"])

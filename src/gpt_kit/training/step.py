@@ -1,0 +1,140 @@
+"""One update of the weights.
+
+    count the scored tokens -> forward and backward per micro-batch -> clip -> update -> report
+
+The gradient is that of the mean loss per scored token over the whole batch, however it is split; and the loss reported is that mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from gpt_kit.data import Batch
+from gpt_kit.errors import DataError
+from gpt_kit.evaluation import batch_loss_sum, evaluation_mode
+from gpt_kit.model import IGNORE_INDEX
+from gpt_kit.runtime import Precision
+from gpt_kit.training.optimizers import Optimizers
+
+Device = torch.device | str
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What one update did."""
+
+    loss: float
+    """Nats per scored token, before the update."""
+    grad_norm: float
+    """Norm of the gradient, before clipping."""
+    tokens: int
+    """Tokens read, padding included."""
+    updated: bool
+    """False where loss or gradient was not finite: the weights were then left as they were."""
+
+
+def optimizer_step(
+    model: nn.Module,
+    optimizers: Optimizers,
+    micro_batches: Sequence[Batch],
+    *,
+    max_grad_norm: float,
+    precision: Precision,
+    device: torch.device,
+) -> StepReport:
+    """One update over `micro_batches`. Raises: DataError when none of their targets is scored."""
+    num_scored = _count_scored(micro_batches)
+    optimizers.zero_grad()
+    total = torch.zeros((), device=device)
+    for batch in (micro_batch.to(device) for micro_batch in micro_batches):
+        with precision.autocast():
+            loss = batch_loss_sum(model, batch.inputs, batch.targets, batch.document_ids) / num_scored
+        precision.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        total += loss.detach()
+    optimizers.unscale(precision.scaler)
+    grad_norm = clip_gradients(model, max_grad_norm)
+    loss_value, norm_value = torch.stack((total, grad_norm.to(total))).tolist()  # one wait for the device, not two
+    finite = abs(loss_value) < float("inf") and norm_value < float("inf")  # false for NaN too
+    if finite:
+        optimizers.step(precision.scaler)
+    precision.scaler.update()  # fp16: an overflow lowers the loss scale
+    return StepReport(loss_value, norm_value, sum(b.inputs.numel() for b in micro_batches), finite)
+
+
+def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:
+    """Scale all gradients down to `max_norm` (Pascanu et al. 2013, section 3.2) where it is above 0; gives the norm before that."""
+    return nn.utils.clip_grad_norm_(model.parameters(), max_norm or float("inf"))
+
+
+def _count_scored(batches: Iterable[Batch]) -> int:
+    num_scored = sum(batch.num_scored for batch in batches)
+    if num_scored == 0:
+        raise DataError(
+            "no target of this batch is scored (all are masked), so it cannot teach anything. Check how targets are masked"
+        )
+    return num_scored
+
+
+def compute_batch_loss(
+    input_batch: Tensor, target_batch: Tensor, model: nn.Module, device: Device, ignore_index: int = IGNORE_INDEX
+) -> Tensor:
+    """Mean cross-entropy in nats of a batch (B, T) over its scored targets: a scalar to call backward on.
+
+    Targets equal to `ignore_index` are not scored. Raises: DataError when none is.
+    """
+    if ignore_index != IGNORE_INDEX:
+        target_batch = target_batch.masked_fill(target_batch == ignore_index, IGNORE_INDEX)
+    num_scored = _count_scored([Batch(input_batch, target_batch)])
+    return batch_loss_sum(model, input_batch.to(device), target_batch.to(device)) / num_scored
+
+
+def train_step_with_gradient_clipping(
+    input_batch: Tensor,
+    target_batch: Tensor,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    device: Device,
+    max_grad_norm: float = 1.0,
+    ignore_index: int = IGNORE_INDEX,
+) -> float:
+    """One update with any torch optimizer: loss, backward, clip, step. Gives the loss before the update.
+
+    The learning rate is the optimizer's own. Raises: DataError when no target is scored.
+    """
+    model.train()
+    optimizer.zero_grad()
+    loss = compute_batch_loss(input_batch, target_batch, model, device, ignore_index)
+    loss.backward()  # type: ignore[no-untyped-call]
+    clip_gradients(model, max_grad_norm)
+    optimizer.step()
+    return loss.item()
+
+
+def compute_loader_loss(
+    data_loader: DataLoader[Any] | Sequence[tuple[Tensor, Tensor]],
+    model: nn.Module,
+    device: Device,
+    num_batches: int | None = None,
+    ignore_index: int = IGNORE_INDEX,
+) -> float:
+    """Mean cross-entropy in nats per scored token over the first `num_batches` batches (all, if None).
+
+    Tokens weigh equally, whatever the size of their batch. Raises: DataError when there is none to score.
+    """
+    nats, tokens = 0.0, 0
+    with evaluation_mode(model):
+        for number, (inputs, targets) in enumerate(data_loader):
+            if number == num_batches:
+                break
+            masked = targets.masked_fill(targets == ignore_index, IGNORE_INDEX)
+            tokens += Batch(inputs, masked).num_scored
+            nats += batch_loss_sum(model, inputs.to(device), masked.to(device)).item()
+    if tokens == 0:
+        raise DataError("the loader gives no scored target, so there is no loss to measure. Is its text shorter than one batch?")
+    return nats / tokens

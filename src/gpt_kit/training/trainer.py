@@ -1,0 +1,213 @@
+"""The training loop: it is handed finished parts, and owns only the order of events.
+
+    evaluate if due -> save if due -> stop if done or asked to -> one step -> again
+
+Every decision is a function of the step alone, so a run that was stopped anywhere and resumed does the same things as one that was not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from gpt_kit.config import RunConfig
+from gpt_kit.data import EvaluationBatches, TrainingBatches
+from gpt_kit.errors import GPTKitError, RunStopped
+from gpt_kit.evaluation import evaluate_loss, predict_batch, predictions_as_markdown
+from gpt_kit.generation import Sampling, generate_text
+from gpt_kit.model import GPTModel
+from gpt_kit.runtime import Precision, StopRequest
+from gpt_kit.tokenizers import Tokenizer
+from gpt_kit.training.checkpoint import TrainingState, prune_checkpoints, save_checkpoint
+from gpt_kit.training.metrics import Observer, Record
+from gpt_kit.training.optimizers import Optimizers
+from gpt_kit.training.schedules import learning_rate_share
+from gpt_kit.training.step import StepReport, optimizer_step
+from gpt_kit.training.watch import Watch
+
+MOST_SKIPPED_UPDATES = 5  # in a row; one is bad luck or an fp16 overflow, five are a diverged run
+SAMPLE_SEED = 1  # samples of different steps differ by the model alone
+
+
+class _Stopped(Exception):
+    """Leaves an evaluation that a stop request interrupts."""
+
+
+@dataclass
+class Trainer:
+    """One run of pre-training into the folder `run`."""
+
+    run: Path
+    config: RunConfig
+    model: GPTModel
+    optimizers: Optimizers
+    train_batches: TrainingBatches
+    val_batches: EvaluationBatches | None
+    """A fixed part of the validation text, the same at every evaluation."""
+    whole_val_batches: EvaluationBatches | None
+    """All of it, for the end; None where the fixed part is already all."""
+    tokenizer: Tokenizer
+    device: torch.device
+    precision: Precision
+    observers: list[Observer]
+    state: TrainingState
+    stop: StopRequest
+
+    def fit(self) -> TrainingState:
+        """Train up to max_steps. Raises: RunStopped after saving, when asked to stop; GPTKitError when the loss stays not finite."""
+        self.watch = Watch(self.model.config.vocab_size, self.config.training.warmup_steps)
+        self._saved_step = self.state.step
+        self._seconds = 0.0  # of training since the last record
+        self._tokens = 0
+        self.model.train()
+        try:
+            while True:
+                if self._is_evaluation_due():
+                    self._evaluate()
+                if self._is_checkpoint_due():
+                    self.save()
+                if self.state.step >= self.config.training.max_steps:
+                    return self.state
+                if self.stop:
+                    raise _Stopped
+                self._step()
+        except _Stopped:
+            self.save()
+            raise self._stopped_error() from None
+
+    def save(self) -> None:
+        """Write a checkpoint of this step, unless it is already there, and drop old ones."""
+        if self._saved_step == self.state.step:
+            return
+        self._progress("saving")
+        self.state.scaler = self.precision.scaler.state_dict()
+        save_checkpoint(self.run, self.model, self.optimizers, self.state, self.tokenizer)
+        prune_checkpoints(self.run, self.config.checkpoints.keep, self.state.best_step)
+        self._saved_step = self.state.step
+
+    def _step(self) -> None:
+        config, state = self.config.training, self.state
+        started = time.perf_counter()
+        self.optimizers.set_learning_rate_share(learning_rate_share(state.step, config))
+        batch = self.train_batches.batch(state.step)
+        report = optimizer_step(
+            self.model,
+            self.optimizers,
+            batch.split(config.micro_batch_size or config.batch_size),
+            max_grad_norm=config.max_grad_norm,
+            precision=self.precision,
+            device=self.device,
+        )
+        seconds = time.perf_counter() - started
+        state.step += 1
+        state.tokens_seen += report.tokens
+        state.elapsed_seconds += seconds
+        self._seconds += seconds
+        self._tokens += report.tokens
+        self._progress("training")
+        self._tell(report)
+
+    def _tell(self, report: StepReport) -> None:
+        state, interval = self.state, self.config.logging.interval
+        state.skipped_updates = 0 if report.updated else state.skipped_updates + 1
+        remarks = self.watch.after_step(state.step, report.loss, self.train_batches.epoch_of(state.step))
+        if not report.updated:
+            remarks = self.watch.after_skipped_update(state.step)
+        if state.skipped_updates >= MOST_SKIPPED_UPDATES:
+            self.save()
+            raise GPTKitError(
+                f"loss or gradient was not finite {MOST_SKIPPED_UPDATES} times in a row, so the run stopped at step {state.step}. Those "
+                f"updates changed nothing; the weights are saved. Go on with a lower --training.learning-rate and --resume auto"
+            )
+        self._say(remarks)
+        if state.step % interval == 0 or state.step in (1, self.config.training.max_steps):
+            self._record(
+                {
+                    "train/loss": report.loss,
+                    "learning_rate": self.optimizers.learning_rate,
+                    "grad_norm": report.grad_norm,
+                    "epoch": self.train_batches.epoch_of(state.step),
+                    "tokens_per_second": self._tokens / self._seconds,
+                }
+            )
+            self._seconds, self._tokens = 0.0, 0
+
+    def _evaluate(self) -> None:
+        assert self.val_batches is not None
+        state, last = self.state, self.state.step >= self.config.training.max_steps
+        val_loss = self._loss_over(self.val_batches)
+        record = {"val/loss": val_loss}
+        if last and self.whole_val_batches is not None:
+            record["val/whole_loss"] = self._loss_over(self.whole_val_batches)
+        if self.config.evaluation.sample_tokens:
+            self._write_sample(val_loss)
+        state.evaluated_step = state.step
+        if state.best_val_loss is None or val_loss < state.best_val_loss:
+            state.best_val_loss, state.best_step = val_loss, state.step
+        self._record(record)
+        self._say(self.watch.after_evaluation(state.step, val_loss))
+
+    def _loss_over(self, batches: EvaluationBatches) -> float:
+        number_of_batches = len(batches)
+
+        def progress(number: int) -> None:
+            if self.stop:
+                raise _Stopped
+            self._progress(f"validating {100 * number // number_of_batches} %")
+
+        return evaluate_loss(self.model, batches, precision=self.precision, device=self.device, progress=progress).mean
+
+    def _write_sample(self, val_loss: float) -> None:
+        self._progress("sampling")
+        settings = self.config.evaluation
+        sampling = Sampling(temperature=0.8, top_k=50)
+        text = generate_text(
+            self.model, self.tokenizer, settings.prompt, settings.sample_tokens, sampling=sampling, seed=SAMPLE_SEED
+        )
+        assert self.val_batches is not None
+        table = predictions_as_markdown(predict_batch(self.model, next(iter(self.val_batches)), self.tokenizer, self.device)[:12])
+        with open(self.run / "samples.md", "a", encoding="utf-8") as file:
+            fence = "````"
+            file.write(
+                f"## step {self.state.step}, validation loss {val_loss:.3f}\n\n{fence}text\n{settings.prompt}{text}\n{fence}\n\n{table}\n\n"
+            )
+
+    def _is_evaluation_due(self) -> bool:
+        step, last = self.state.step, self.config.training.max_steps
+        due = step > 0 and (step % self.config.evaluation.interval == 0 or step >= last)
+        return due and self.val_batches is not None and self.state.evaluated_step != step
+
+    def _is_checkpoint_due(self) -> bool:
+        step, interval = self.state.step, self.config.checkpoints.interval
+        if step == 0 or self._saved_step == step:
+            return False
+        return step >= self.config.training.max_steps or step == self.state.best_step or (interval > 0 and step % interval == 0)
+
+    def _stopped_error(self) -> RunStopped:
+        number = self.stop.signal_number
+        assert number is not None
+        cause = "Ctrl-C" if number == 2 else f"signal {number}"
+        return RunStopped(
+            f"stopped by {cause} after step {self.state.step} of {self.config.training.max_steps}; everything is saved. "
+            f"Go on with: gpt-kit train --out {self.run} --resume auto",
+            number,
+        )
+
+    def _record(self, figures: Record) -> None:
+        record = {"step": self.state.step, "tokens_seen": self.state.tokens_seen, **figures}
+        self._each(lambda observer: observer.record(record))
+
+    def _say(self, remarks: list[str]) -> None:
+        for remark in remarks:
+            self._each(lambda observer, text=remark: observer.say(text))  # type: ignore[misc]
+
+    def _progress(self, activity: str) -> None:
+        self._each(lambda observer: observer.progress(self.state.step, activity))
+
+    def _each(self, call: Callable[[Observer], None]) -> None:
+        for observer in self.observers:
+            call(observer)

@@ -1,0 +1,58 @@
+"""A model on disk <-> a ModelConfig and named tensors.
+
+MODEL is a Hugging Face folder (every checkpoint of the kit is one), OpenAI's TensorFlow release of GPT-2, or OpenAI's numpy
+release of GPT-1. Names cross by one table (names.py) and strictly: a tensor that is missing, unknown or of another shape is an
+error that names it. This room knows no model class; parameters.py says which tensors a config has. No pickle is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from gpt_kit.config import ModelConfig
+from gpt_kit.errors import CheckpointError
+from gpt_kit.locate import locate_model
+from gpt_kit.weights.huggingface import load_huggingface, save_huggingface
+from gpt_kit.weights.openai_gpt1 import load_openai_gpt1
+from gpt_kit.weights.openai_gpt2 import load_openai_gpt2
+from gpt_kit.weights.parameters import Weights, parameter_shapes
+
+__all__ = ["Weights", "load_weights", "parameter_shapes", "save_weights"]
+
+# The file that gives a form away, in the order of asking -> its reader.
+READERS: dict[str, tuple[str, Callable[[Path], Weights]]] = {
+    "config.json": ("Hugging Face", load_huggingface),
+    "hparams.json": ("GPT-2 as OpenAI released it", load_openai_gpt2),
+    "params_shapes.json": ("GPT-1 as OpenAI released it", load_openai_gpt1),
+}
+
+
+def load_weights(model: str | Path) -> Weights:
+    """Read the model that MODEL names (a run, a checkpoint, a folder of a known form, a hub name).
+
+    Raises: CheckpointError when there is none, or it is damaged, incomplete, or of an architecture the kit does not compute.
+    """
+    folder = locate_model(model)
+    for file, (_, read) in READERS.items():
+        if (folder / file).is_file():
+            return read(folder)
+    looked_for = ", ".join(f"{file} ({form})" for file, (form, _) in READERS.items())
+    raise CheckpointError(f"{folder}: no model in this folder. Looked for: {looked_for}")
+
+
+def save_weights(folder: Path, config: ModelConfig, tensors: Mapping[str, Tensor], *, end_of_text_id: int | None = None) -> None:
+    """Write a Hugging Face folder's config.json, generation_config.json and model.safetensors into an existing folder.
+
+    Args:
+        folder: exists; callers that must survive a kill take it from `files.atomic_folder`.
+        config: what `tensors` are the parameters of.
+        tensors: by kit names (`parameter_shapes`), vocab_size rows: never the padding of the vocabulary.
+        end_of_text_id: the token that ends a text, or None where the tokenizer has none.
+    Raises: CheckpointError when names or shapes differ from the config's, or the folder does not exist.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: there is no such folder to save into. Create it first")
+    save_huggingface(folder, config, tensors, end_of_text_id=end_of_text_id)
