@@ -25,9 +25,7 @@ class AMPTrainer:
     The scale of float16 (Micikevicius et al. 2018, section 3.2) is part of a run's state: `state_dict` and `load_state_dict`.
     """
 
-    def __init__(
-        self, dtype: str | None = "auto", enabled: bool = True, init_scale: float = 2.0**16, growth_interval: int = 2000
-    ) -> None:
+    def __init__(self, dtype: str | None = "auto", enabled: bool = True, init_scale: float = 2.0**16, growth_interval: int = 2000) -> None:
         if dtype not in PRECISIONS:
             raise DeviceError(f"unknown dtype {dtype!r}; expected float16, bfloat16, float32 or auto")
         self.precision_name = PRECISIONS[dtype] if enabled else "float32"

@@ -25,13 +25,9 @@ def locate_model(model: str | Path) -> Path:
         return path
     if path.exists():
         raise CheckpointError(f"{path} is a file; a model is a folder (a run, a checkpoint, or a Hugging Face folder)")
-    looks_local = (
-        str(model).startswith((".", "/", "~")) or str(model).count("/") > 1 or (path.parent.is_dir() and len(path.parts) > 1)
-    )
+    looks_local = str(model).startswith((".", "/", "~")) or str(model).count("/") > 1 or (path.parent.is_dir() and len(path.parts) > 1)
     if looks_local:
-        raise CheckpointError(
-            f"{path}: there is no such folder, so no model to read. Check the path (runs usually lie in runs/NAME)"
-        )
+        raise CheckpointError(f"{path}: there is no such folder, so no model to read. Check the path (runs usually lie in runs/NAME)")
     return _download(str(model))
 
 

@@ -75,9 +75,7 @@ def train_run(config: RunConfig, run: Path, resume: str = "") -> Trainer:
             finally:
                 records = read_metrics(run / "metrics.jsonl")
                 if len(points_of(records, "train/loss")) > 1:
-                    draw_loss_png(
-                        run / "loss.png", records, f"{run.name}: {count_model(config.model).total_parameters:,} parameters"
-                    )
+                    draw_loss_png(run / "loss.png", records, f"{run.name}: {count_model(config.model).total_parameters:,} parameters")
     return trainer
 
 
@@ -101,8 +99,8 @@ def with_vocabulary(model: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:
     published = {ModelConfig().vocab_size, *(preset["vocab_size"] for preset in PRESETS.values() if "vocab_size" in preset)}
     if model.vocab_size not in published | {tokenizer.vocab_size}:
         raise ConfigError(
-            f"model.vocab_size is {model.vocab_size}, but the tokenizer {tokenizer.name!r} has {tokenizer.vocab_size} entries. Leave it out: "
-            "it is taken from the tokenizer (model.vocab_multiple pads it)"
+            f"model.vocab_size is {model.vocab_size}, but the tokenizer {tokenizer.name!r} has {tokenizer.vocab_size} entries. "
+            "Leave it out: it is taken from the tokenizer (model.vocab_multiple pads it)"
         )
     return dataclasses.replace(model, vocab_size=tokenizer.vocab_size)
 
@@ -111,9 +109,7 @@ def _checkpoint_to_resume(run: Path, resume: str) -> Path | None:
     existing = (run / "checkpoints").is_dir() and any((run / "checkpoints").glob("step-*"))
     if not resume:
         if existing:
-            raise CheckpointError(
-                f"{run}: this folder already holds a run. Go on with it by --resume auto, or choose another --out"
-            )
+            raise CheckpointError(f"{run}: this folder already holds a run. Go on with it by --resume auto, or choose another --out")
         return None
     if resume != "auto":
         return Path(resume)
@@ -129,9 +125,7 @@ def _batches(config: RunConfig, corpus: Corpus) -> tuple[TrainingBatches, Evalua
     data, training, evaluation, length = config.data, config.training, config.evaluation, config.model.max_position_embeddings
     separator = corpus.tokenizer.end_of_text_id if data.document_mask else None
     if data.document_mask and separator is None:
-        raise DataError(
-            f"data.document_mask needs a tokenizer with an end token; {corpus.tokenizer.name!r} has none. Switch it off"
-        )
+        raise DataError(f"data.document_mask needs a tokenizer with an end token; {corpus.tokenizer.name!r} has none. Switch it off")
     train = TrainingBatches(
         corpus.train,
         length=length,
@@ -190,7 +184,8 @@ def _announce(
         f"model   {parameters:,} parameters: {model.n_layer} layers of width {model.n_embd}, context {model.max_position_embeddings}"
     )
     console.print(
-        f"text    {len(corpus.train):,} tokens to train on, {len(corpus.val):,} to validate ({corpus.tokenizer.name}, {model.vocab_size:,} entries)"
+        f"text    {len(corpus.train):,} tokens to train on, {len(corpus.val):,} to validate "
+        f"({corpus.tokenizer.name}, {model.vocab_size:,} entries)"
     )
     tokens = training.max_steps * training.batch_size * model.max_position_embeddings
     console.print(f"run     {training.max_steps:,} steps, {tokens:,} tokens, {training.optimizer}, {precision} on {device}")

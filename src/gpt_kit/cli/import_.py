@@ -13,7 +13,7 @@ from gpt_kit.cli.arguments import parse
 
 @dataclass(frozen=True, kw_only=True)
 class ImportArguments:
-    """Convert OpenAI's TensorFlow GPT-2 folder, OpenAI's GPT-1 arrays, or a Hugging Face model. Shapes are checked, a forward pass is run."""
+    """Convert OpenAI's TensorFlow GPT-2 folder, OpenAI's GPT-1 arrays, or a Hugging Face model; every shape is checked."""
 
     source: tyro.conf.Positional[str]
     """The published folder, or a hub name such as gpt2."""

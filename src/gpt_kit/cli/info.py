@@ -54,9 +54,7 @@ def main(words: Sequence[str]) -> None:
     if folder is not None:
         try:
             tokenizer = load_tokenizer(folder)
-            console.print(
-                f"tokenizer   {tokenizer.name}, {tokenizer.vocab_size:,} entries, fingerprint {tokenizer.fingerprint[:12]}"
-            )
+            console.print(f"tokenizer   {tokenizer.name}, {tokenizer.vocab_size:,} entries, fingerprint {tokenizer.fingerprint[:12]}")
         except TokenizerError as error:
             console.print(f"tokenizer   none ({error})")
     _print_history(Path(arguments.model))

@@ -42,9 +42,7 @@ def main(words: Sequence[str]) -> None:
     for name in ("train", "val"):
         part = corpus.info[name]
         per_token = f", {part['bytes'] / part['tokens']:.2f} bytes per token" if part["tokens"] else ""
-        console.print(
-            f"  {name:<6}{part['tokens']:>14,} tokens  {part['documents']:>9,} documents  {part['bytes']:>14,} bytes{per_token}"
-        )
+        console.print(f"  {name:<6}{part['tokens']:>14,} tokens  {part['documents']:>9,} documents  {part['bytes']:>14,} bytes{per_token}")
     if corpus.info["duplicates"]:
         console.print(f"  {corpus.info['duplicates']:,} documents occur more than once; equal ones stand on the same side")
     if corpus.info["split"] == "contiguous" and part["tokens"]:

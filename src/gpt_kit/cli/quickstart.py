@@ -137,9 +137,7 @@ def _measure(run: Path, corpus: Corpus) -> tuple[float, float, float, int, str]:
     model = GPTModel.from_pretrained(run)
     device = choose_device("cpu")
     length = model.config.max_position_embeddings
-    batches = EvaluationBatches(
-        corpus.val, length=length, stride=length // 2, batch_size=16
-    )  # each token sees half a context or more
+    batches = EvaluationBatches(corpus.val, length=length, stride=length // 2, batch_size=16)  # each token sees half a context or more
     report = evaluate_loss(model, batches, precision=choose_precision("float32", device), device=device)
     ids = corpus.val.read(0, len(corpus.val))
     text = corpus.tokenizer.decode(ids[ids != corpus.tokenizer.end_of_text_id]).encode()

@@ -73,9 +73,7 @@ def _parse(words: Sequence[str]) -> TrainArguments:
     config_file, out, resume = peek(words, "--config"), peek(words, "--out"), peek(words, "--resume")
     if config_file is None and resume is not None and out is not None:
         if not (Path(out) / "config.toml").is_file():
-            raise ConfigError(
-                f"{out}: nothing to resume (config.toml is missing). Start a run there without --resume, or check --out"
-            )
+            raise ConfigError(f"{out}: nothing to resume (config.toml is missing). Start a run there without --resume, or check --out")
         config_file = str(Path(out) / "config.toml")
     base = load_run_config(Path(config_file) if config_file else None, preset=peek(words, "--model"))
     sections = {section.name: getattr(base, section.name) for section in dataclasses.fields(RunConfig)}

@@ -44,9 +44,7 @@ def generate_ids(
     generator = None if seed is None else torch.Generator(model.device).manual_seed(seed)
     finished = [False] * len(prompts)
     cache = (
-        KVCache(model.config, len(prompts), context, device=model.device, dtype=model.token_embedding.weight.dtype)
-        if use_cache
-        else None
+        KVCache(model.config, len(prompts), context, device=model.device, dtype=model.token_embedding.weight.dtype) if use_cache else None
     )
     padding = not bool(mask.all())
     was_training = model.training

@@ -140,9 +140,7 @@ class GPTModel(nn.Module):
         built.eval()
         with torch.inference_mode():
             if not built(torch.zeros(1, 1, dtype=torch.long)).isfinite().all():
-                raise CheckpointError(
-                    f"{model}: a forward pass with these weights gives values that are not finite. The file is damaged"
-                )
+                raise CheckpointError(f"{model}: a forward pass with these weights gives values that are not finite. The file is damaged")
         return built
 
     def save_pretrained(self, folder: str | Path, *, end_of_text_id: int | None = None) -> None:

@@ -103,7 +103,7 @@ def write_tokenizer_folder(folder: Path, document: Document, roles: Mapping[str,
     write_atomically(folder / "tokenizer.json", json.dumps(document, ensure_ascii=False) + "\n")
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        # Without this line transformers hands token_type_ids to GPT-2, which adds an embedding for them.
+        # Without this line transformers 4 hands token_type_ids to GPT-2, which adds an embedding for them.
         "model_input_names": ["input_ids", "attention_mask"],
         "clean_up_tokenization_spaces": False,
         **roles,

@@ -44,6 +44,7 @@ def as_tokenizer(tokenizer: object) -> Tokenizer:
     if isinstance(tokenizer, Tokenizer):
         return tokenizer
     import tiktoken
+
     import tokenizers
 
     if isinstance(tokenizer, tiktoken.Encoding):

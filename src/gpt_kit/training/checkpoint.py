@@ -94,9 +94,7 @@ def restore_checkpoint(folder: Path, model: GPTModel, optimizers: Optimizers) ->
             for f in dataclasses.fields(weights.config)
             if getattr(model.config, f.name) != getattr(weights.config, f.name)
         ]
-        raise CheckpointError(
-            f"{folder}: the run was started with another model ({'; '.join(changed)}). Resume with the same settings"
-        )
+        raise CheckpointError(f"{folder}: the run was started with another model ({'; '.join(changed)}). Resume with the same settings")
     model.load_tensors(weights.tensors)
     training = folder / STATE_FOLDER
     optimizers.load_state_tensors(read_tensors(training / "optimizer.safetensors"))

@@ -84,9 +84,7 @@ class Optimizers:
             states.setdefault(parameter_name, {})[key] = tensor
         by_name = {name: parameter for parameter, name in self.names.items()}
         if unknown := states.keys() - by_name.keys():
-            raise CheckpointError(
-                f"optimizer state for {min(unknown)}, which this model does not have. The checkpoint is of another model"
-            )
+            raise CheckpointError(f"optimizer state for {min(unknown)}, which this model does not have. The checkpoint is of another model")
         for optimizer in self.optimizers:
             for parameter in _parameters_of(optimizer):
                 state = states.get(self.names[parameter], {})

@@ -75,9 +75,7 @@ def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:
 def _count_scored(batches: Iterable[Batch]) -> int:
     num_scored = sum(batch.num_scored for batch in batches)
     if num_scored == 0:
-        raise DataError(
-            "no target of this batch is scored (all are masked), so it cannot teach anything. Check how targets are masked"
-        )
+        raise DataError("no target of this batch is scored (all are masked), so it cannot teach anything. Check how targets are masked")
     return num_scored
 
 

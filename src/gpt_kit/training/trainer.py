@@ -165,9 +165,7 @@ class Trainer:
         self._progress("sampling")
         settings = self.config.evaluation
         sampling = Sampling(temperature=0.8, top_k=50)
-        text = generate_text(
-            self.model, self.tokenizer, settings.prompt, settings.sample_tokens, sampling=sampling, seed=SAMPLE_SEED
-        )
+        text = generate_text(self.model, self.tokenizer, settings.prompt, settings.sample_tokens, sampling=sampling, seed=SAMPLE_SEED)
         assert self.val_batches is not None
         table = predictions_as_markdown(predict_batch(self.model, next(iter(self.val_batches)), self.tokenizer, self.device)[:12])
         with open(self.run / "samples.md", "a", encoding="utf-8") as file:

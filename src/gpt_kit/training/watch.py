@@ -43,8 +43,8 @@ class Watch:
         if step >= self.judge_learning_after and statistics.fmean(self.losses) > self.uniform_loss - NO_LEARNING_GAIN:
             remarks += self._once(
                 "no learning",
-                f"step {step}: the loss ({loss:.2f}) is still that of a guess among all tokens ({self.uniform_loss:.2f}): nothing is learned. "
-                "Try a --training.learning-rate ten times higher or lower, and check that the text is text",
+                f"step {step}: the loss ({loss:.2f}) is still that of a guess among all tokens ({self.uniform_loss:.2f}): "
+                "nothing is learned. Try a --training.learning-rate ten times higher or lower, and check that the text is text",
             )
         if epoch > REPEATED_EPOCHS:
             remarks += self._once(

@@ -45,9 +45,7 @@ def load_huggingface(folder: Path) -> Weights:
     return Weights(config, {name: tensor for name, tensor in tensors.items() if name not in _qkv_biases(config)})
 
 
-def save_huggingface(
-    folder: Path, config: ModelConfig, tensors: Mapping[str, Tensor], *, end_of_text_id: int | None = None
-) -> None:
+def save_huggingface(folder: Path, config: ModelConfig, tensors: Mapping[str, Tensor], *, end_of_text_id: int | None = None) -> None:
     """Write the model into `folder`, which exists.
 
     Raises: CheckpointError when the tensors are not exactly those of the config, or `end_of_text_id` is not in the vocabulary.
@@ -97,9 +95,7 @@ def _read_shards(folder: Path) -> dict[str, Tensor]:
             raise CheckpointError(f"{folder / SHARD_INDEX}: {shard!r} is not the name of a file in this folder")
         for name, tensor in read_tensors(folder / shard).items():
             if places.get(name) != shard:
-                raise CheckpointError(
-                    f"{folder}: {shard} holds {name}, which the index places in {places.get(name)}. Download it again"
-                )
+                raise CheckpointError(f"{folder}: {shard} holds {name}, which the index places in {places.get(name)}. Download it again")
             tensors[name] = tensor
     return tensors
 

@@ -85,9 +85,7 @@ def read_config(file: Path) -> tuple[ModelConfig, ModelType]:
     if model_type not in tuple(ARCHITECTURES):  # a tuple: what stands in the file may be unhashable
         raise CheckpointError(f"{file}: model_type is {model_type!r}; gpt-kit reads {', '.join(map(repr, ARCHITECTURES))}")
     if not isinstance(own, dict) or (model_type == "gpt_kit" and not own):
-        raise CheckpointError(
-            f"{file}: the key {OWN_KEY!r} should hold the settings of the model; got {own!r}. Save the model again"
-        )
+        raise CheckpointError(f"{file}: the key {OWN_KEY!r} should hold the settings of the model; got {own!r}. Save the model again")
     _refuse_what_we_cannot_compute(content, model_type, file)
     standard = {} if model_type == "gpt_kit" else _standard_settings(content, model_type)
     try:

@@ -53,9 +53,7 @@ def _read_names(file: Path, num_parameters: int) -> list[str]:
     if names[:1] == ["model/we"]:
         names[:1] = [POSITIONS, TOKENS]
     if len(names) != num_parameters or len(set(names)) != len(names):
-        raise CheckpointError(
-            f"{file}: names {len(names)} parameters, but params_shapes.json has {num_parameters}. Download both again"
-        )
+        raise CheckpointError(f"{file}: names {len(names)} parameters, but params_shapes.json has {num_parameters}. Download both again")
     return names
 
 

@@ -54,23 +54,17 @@ class Bundle:
         file = self.prefix.with_name(f"{self.prefix.name}.data-{entry.shard:05d}-of-{self.num_shards:05d}")
         if entry.partitioned or entry.dtype not in DTYPES:
             kind = "partitioned" if entry.partitioned else f"of TensorFlow type {entry.dtype}"
-            raise CheckpointError(
-                f"{self.prefix}: {name} is {kind}; gpt-kit reads whole float variables. Save the checkpoint again"
-            )
+            raise CheckpointError(f"{self.prefix}: {name} is {kind}; gpt-kit reads whole float variables. Save the checkpoint again")
         dtype = DTYPES[entry.dtype]
         if math.prod(entry.shape) * dtype.itemsize != entry.size_bytes:
-            raise CheckpointError(
-                f"{self.prefix}.index: {name} has shape {entry.shape} but {entry.size_bytes} bytes. The file is damaged"
-            )
+            raise CheckpointError(f"{self.prefix}.index: {name} has shape {entry.shape} but {entry.size_bytes} bytes. The file is damaged")
         if not file.is_file() or file.stat().st_size < entry.offset + entry.size_bytes:
             raise CheckpointError(
                 f"{file}: missing or cut short; {name} needs {entry.offset + entry.size_bytes:,} bytes. Download it again"
             )
         data = np.fromfile(file, dtype=np.uint8, count=entry.size_bytes, offset=entry.offset)
         if crc32c(data) != unmask(entry.masked_crc32c):
-            raise CheckpointError(
-                f"{file}: the bytes of {name} do not match their checksum. The file is damaged; download it again"
-            )
+            raise CheckpointError(f"{file}: the bytes of {name} do not match their checksum. The file is damaged; download it again")
         return torch.from_numpy(data).view(dtype).reshape(entry.shape)
 
 
@@ -188,11 +182,17 @@ def _decode(data: bytes) -> Message:
 
 def _number(message: Message, field: int) -> int:
     """The field's number; 0 where it is absent, as protocol buffers have it."""
-    return int(message.get(field, [0])[-1])
+    value = message.get(field, [0])[-1]
+    if not isinstance(value, int) or value >= 1 << 63:
+        raise ValueError(f"field {field} of a protocol buffer should be a number of 63 bits")
+    return value
 
 
 def _messages(message: Message, field: int) -> list[bytes]:
-    return [bytes(value) for value in message.get(field, [])]
+    values = message.get(field, [])
+    if any(isinstance(value, int) for value in values):  # bytes(n) would be n zeros
+        raise ValueError(f"field {field} of a protocol buffer should be a message")
+    return [value for value in values if isinstance(value, bytes)]
 
 
 def _message(message: Message, field: int) -> Message:
