@@ -39,9 +39,7 @@ def logits_by_definition(config: ModelConfig, tensors: dict[str, Tensor], ids: T
         return F.layer_norm(x, (config.n_embd,), tensors[f"{name}.weight"], tensors[f"{name}.bias"], config.layer_norm_epsilon)
 
     def attend(x: Tensor, block: str) -> Tensor:
-        q, k, v = (
-            part.unflatten(-1, (config.n_head, -1)).transpose(1, 2) for part in linear(x, f"{block}.attention.qkv").chunk(3, -1)
-        )
+        q, k, v = (part.unflatten(-1, (config.n_head, -1)).transpose(1, 2) for part in linear(x, f"{block}.attention.qkv").chunk(3, -1))
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
         return linear(mixed, f"{block}.attention.projection")
 
@@ -168,6 +166,18 @@ def test_a_missing_shard_and_an_index_that_points_elsewhere_are_errors(tmp_path:
         load_weights(tmp_path)
 
 
+def test_an_index_of_other_shards_is_an_error(tmp_path: Path) -> None:
+    """Shards of two downloads mixed up: the index places a tensor elsewhere than it lies."""
+    transformers_model("gpt2").save_pretrained(tmp_path, max_shard_size="8KB")
+    index = tmp_path / "model.safetensors.index.json"
+    places = json.loads(index.read_text())["weight_map"]
+    other = places["transformer.wte.weight"]
+    assert places["transformer.h.1.mlp.c_fc.weight"] != other
+    index.write_text(json.dumps({"weight_map": places | {"transformer.h.1.mlp.c_fc.weight": other}}))
+    with pytest.raises(CheckpointError, match=r"holds transformer\.h\.1\.mlp\.c_fc\.weight, which the index places in " + other):
+        load_weights(tmp_path)
+
+
 def test_half_precision_is_read_as_float32(tmp_path: Path) -> None:
     """bfloat16 values are exact in float32, so nothing may change but the type."""
     model = transformers_model("gpt2").to(torch.bfloat16)
@@ -200,9 +210,7 @@ def test_a_tied_pair_of_which_only_the_head_was_stored_is_read(gpt2_folder: Path
 # --- into transformers ---
 
 
-@pytest.mark.parametrize(
-    "changes", [{}, {"tie_word_embeddings": False}, {"qkv_bias": False}, {"vocab_multiple": 64}, {"n_inner": 0}]
-)
+@pytest.mark.parametrize("changes", [{}, {"tie_word_embeddings": False}, {"qkv_bias": False}, {"vocab_multiple": 64}, {"n_inner": 0}])
 @pytest.mark.parametrize("norm", ["pre", "post"])
 def test_transformers_opens_what_we_write_without_a_word(
     norm: str, changes: dict[str, Any], config_of: Any, tensors_of: Any, transformers_log: list[str], tmp_path: Path
@@ -248,9 +256,7 @@ def test_without_an_end_token_transformers_has_none_either(
         ({"scale_embeddings": True, "layer_norm_epsilon": 1e-6, "embedding_dropout": 0.0}, "gpt_kit"),
     ],
 )
-def test_every_config_comes_back_exactly(
-    changes: dict[str, Any], model_type: str, config_of: Any, tensors_of: Any, tmp_path: Path
-) -> None:
+def test_every_config_comes_back_exactly(changes: dict[str, Any], model_type: str, config_of: Any, tensors_of: Any, tmp_path: Path) -> None:
     written = Weights(config_of(**changes), tensors_of(config_of(**changes)))
     save_weights(tmp_path, written.config, written.tensors)
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == model_type
@@ -296,9 +302,7 @@ def test_missing_and_unknown_tensors_are_named_and_counted(gpt2_folder: Path) ->
 def test_a_matrix_in_the_other_orientation_is_refused_by_name_and_shapes(gpt2_folder: Path) -> None:
     name = "transformer.h.1.attn.c_attn.weight"
     change_tensors(gpt2_folder, lambda t: t.update({name: t[name].T.contiguous()}))
-    with pytest.raises(
-        CheckpointError, match=r"h\.1\.attn\.c_attn\.weight has shape \(72, 24\), but the config asks for \(24, 72\)"
-    ):
+    with pytest.raises(CheckpointError, match=r"h\.1\.attn\.c_attn\.weight has shape \(72, 24\), but the config asks for \(24, 72\)"):
         load_weights(gpt2_folder)
 
 
@@ -306,9 +310,7 @@ def test_quantized_weights_and_doubled_names_are_refused(gpt2_folder: Path) -> N
     change_tensors(gpt2_folder, lambda t: t.update({"wpe.weight": t["transformer.wpe.weight"].clone()}))
     with pytest.raises(CheckpointError, match=r"wpe\.weight is there twice"):
         load_weights(gpt2_folder)
-    change_tensors(
-        gpt2_folder, lambda t: (t.pop("wpe.weight"), t.update({"transformer.wpe.weight": torch.ones(P, C, dtype=torch.int8)}))
-    )
+    change_tensors(gpt2_folder, lambda t: (t.pop("wpe.weight"), t.update({"transformer.wpe.weight": torch.ones(P, C, dtype=torch.int8)})))
     with pytest.raises(CheckpointError, match=r"wpe\.weight holds torch\.int8"):
         load_weights(gpt2_folder)
 

@@ -64,9 +64,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_release_is_cut_and_named_right(folder: Path) -> None:
     weights = load_weights(folder)
-    assert weights.config == create_model_config(
-        "openai-gpt", vocab_size=V, max_position_embeddings=P, n_embd=C, n_head=2, n_layer=L
-    )
+    assert weights.config == create_model_config("openai-gpt", vocab_size=V, max_position_embeddings=P, n_embd=C, n_head=2, n_layer=L)
     assert {name: tuple(tensor.shape) for name, tensor in weights.tensors.items()} == parameter_shapes(weights.config)
     values = {name: torch.from_numpy(value) for name, value in parameters()}
     expected = {"position_embedding.weight": values["positions"], "token_embedding.weight": values["tokens"]}

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gpt_kit.config import create_model_config
 from gpt_kit.errors import CheckpointError
-from gpt_kit.weights import load_weights, parameter_shapes
+from gpt_kit.weights import load_weights, parameter_shapes, tensorflow
 from gpt_kit.weights.crc32c import crc32c
 from gpt_kit.weights.tensorflow import open_bundle
 
@@ -84,9 +84,7 @@ def test_both_half_precisions_and_a_counter_are_told_apart() -> None:
 def test_a_variable_of_the_network_that_we_do_not_know_is_an_error(folder: Path) -> None:
     """With n_layer 1 the second block is unknown; it must not pass for left-overs of training."""
     (folder / "hparams.json").write_text(json.dumps({"n_vocab": V, "n_ctx": P, "n_embd": C, "n_head": H, "n_layer": 1}))
-    with pytest.raises(
-        CheckpointError, match=r"28 tensors, expected 16: model/h1/\S+, model/h1/\S+, model/h1/\S+ and 9 more unknown"
-    ):
+    with pytest.raises(CheckpointError, match=r"28 tensors, expected 16: model/h1/\S+, model/h1/\S+, model/h1/\S+ and 9 more unknown"):
         load_weights(folder)
 
 
@@ -137,6 +135,29 @@ def test_one_flipped_bit_anywhere_in_the_table_of_contents_is_an_error_or_harmle
         else:
             assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
     assert refused >= len(sound) - 48 - 13  # the footer; TensorFlow's empty metaindex block and its trailer
+
+
+def test_a_table_of_contents_made_to_mislead_is_an_error_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Damage that the checksums agree with, as somebody could make it: 400 random changes, and never another exception."""
+    monkeypatch.setattr(tensorflow, "crc32c", lambda _: 0)
+    monkeypatch.setattr(tensorflow, "unmask", lambda _: 0)
+    file, random, refused = folder / "model.ckpt.index", np.random.default_rng(2), 0
+    sound = file.read_bytes()
+    for _ in range(400):
+        table = bytearray(sound)
+        table[random.integers(len(table))] = random.integers(256)
+        file.write_bytes(bytes(table))
+        try:
+            load_weights(folder)
+        except CheckpointError:
+            refused += 1
+    assert refused > 100
+
+
+def test_a_number_where_a_message_belongs_is_refused_and_not_allocated() -> None:
+    """bytes(n) of a hostile n would be n zeros: 16 exabytes here."""
+    with pytest.raises(ValueError, match="should be a message"):
+        tensorflow._variable({2: [1 << 62]})
 
 
 @pytest.mark.parametrize("keep", [0, 10, 47, 48, 500])

@@ -1,0 +1,102 @@
+"""Training GPT-2 124M on the CPU: tokens per second of this kit beside `transformers` as it comes.
+
+Both train the same model from random weights on the same random ids, B = 4, T = 512, AdamW. `transformers` runs as its documentation
+shows it (float32, its own loss, torch's AdamW); the kit as `gpt-kit train` runs it (bf16 where the CPU has it, fused attention and
+AdamW, blocked loss, memory kept). Steps alternate in separate processes, so that neither allocator touches the other; medians.
+
+    python benchmarks/train_step_cpu.py [--steps 3] [--rounds 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+B, T = 4, 512
+
+
+def time_kit(steps: int) -> list[float]:
+    import torch
+
+    from gpt_kit.config import TrainingConfig, create_model_config
+    from gpt_kit.data.batches import make_batch
+    from gpt_kit.model import GPTModel
+    from gpt_kit.runtime import choose_precision, keep_freed_memory, seed_everything
+    from gpt_kit.training import Optimizers, optimizer_step
+
+    keep_freed_memory()
+    seed_everything(0)
+    device = torch.device("cpu")
+    model = GPTModel(create_model_config("gpt2", embedding_dropout=0.0, attention_dropout=0.0, residual_dropout=0.0))
+    optimizers = Optimizers(model, TrainingConfig(), device)
+    precision = choose_precision("auto", device)
+    batch = make_batch(torch.randint(0, 50257, (B, T + 1)).numpy())
+
+    def step() -> None:
+        optimizer_step(model, optimizers, [batch], max_grad_norm=1.0, precision=precision, device=device)
+
+    return _seconds(step, steps)
+
+
+def time_transformers(steps: int) -> list[float]:
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config())
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=6e-4, weight_decay=0.1)
+    ids = torch.randint(0, 50257, (B, T))
+
+    def step() -> None:
+        loss = model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return _seconds(step, steps)
+
+
+def _seconds(step: object, steps: int) -> list[float]:
+    step()  # type: ignore[operator]
+    times = []
+    for _ in range(steps):
+        started = time.perf_counter()
+        step()  # type: ignore[operator]
+        times.append(time.perf_counter() - started)
+    return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=3, help="timed steps per process")
+    parser.add_argument("--rounds", type=int, default=3, help="processes of each kind, alternating")
+    parser.add_argument("--only", choices=("kit", "transformers"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.only:
+        print(json.dumps({"kit": time_kit, "transformers": time_transformers}[arguments.only](arguments.steps)))
+        return
+    import torch
+
+    print(f"python {sys.version.split()[0]}, torch {torch.__version__}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}")
+    print(f"GPT-2 124M, B = {B}, T = {T}; command: python {' '.join(sys.argv)}")
+    ratios = []
+    for _ in range(arguments.rounds):
+        rate = {}
+        for who in ("transformers", "kit"):
+            command = [sys.executable, __file__, "--only", who, "--steps", str(arguments.steps)]
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            rate[who] = B * T / statistics.median(json.loads(output.splitlines()[-1]))
+        ratios.append(rate["kit"] / rate["transformers"])
+        print(f"transformers {rate['transformers']:6.0f} tokens/s   gpt-kit {rate['kit']:6.0f} tokens/s   ratio {ratios[-1]:.2f}", flush=True)
+    print(f"median ratio {statistics.median(ratios):.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""Text -> batches: sources, shards, order, windows, and records of instructions."""
+
+from gpt_kit.data.batches import Batch, EvaluationBatches, TrainingBatches
+from gpt_kit.data.corpus import Corpus, is_corpus, open_corpus, prepare_corpus
+from gpt_kit.data.instructions import InstructionDataset, create_instruction_collate_fn
+from gpt_kit.data.pretraining import GPTPretrainingDataset, create_pretraining_dataloader
+from gpt_kit.data.shards import ShardWriter, TokenArray, open_shard
+from gpt_kit.data.sources import Document, read_documents
+
+__all__ = [
+    "Batch",
+    "Corpus",
+    "Document",
+    "EvaluationBatches",
+    "GPTPretrainingDataset",
+    "InstructionDataset",
+    "ShardWriter",
+    "TokenArray",
+    "TrainingBatches",
+    "create_instruction_collate_fn",
+    "create_pretraining_dataloader",
+    "is_corpus",
+    "open_corpus",
+    "open_shard",
+    "prepare_corpus",
+    "read_documents",
+]

@@ -1,0 +1,144 @@
+"""The corpus `python-docs`: the documentation that lies inside the Python that runs the kit. It needs no download.
+
+About 2 MB of English in two kinds of document: one per topic of the language reference (what `help("assignment")` prints), and
+one per module of the standard library with its docstrings in source order, each under a line such as `random.Random.shuffle(x)`.
+Modules are parsed with `ast` and never imported, since importing some of them has effects (`antigravity` opens a browser).
+
+Text that stands here twice would be known to a model before it is held out, and make it look better than it is. So a docstring
+longer than `REPEATED_CHARACTERS` is kept where it stands first, and a topic that is mostly part of longer topics is left out.
+The text belongs to the Python Software Foundation (PSF licence) and differs a little from one Python version to the next.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import os
+import sysconfig
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from gpt_kit.data.readers import Document
+
+NAME = "python-docs"
+REPEATED_CHARACTERS = 80
+"""Docstrings and paragraphs longer than this are text of their own; shorter ones ("See base class.") may repeat."""
+SMALLEST_MODULE = 200
+"""Characters of documentation below which a module is left out: a name and a sentence teach little."""
+LONGEST_SIGNATURE = 100
+"""Characters of a signature; longer ones end in `...`."""
+
+# Not documentation: other people's packages, tests, games drawn by a turtle, and the topics, which are read on their own.
+_LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idle_test", "turtledemo", "ensurepip", "pydoc_data", "__pycache__"}
+_Documented = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+# Definitions also stand below these: a class chosen by platform, a fallback after a failed import.
+_Branch = ast.If | ast.Try | ast.ExceptHandler | ast.With
+
+
+def read_python_docs() -> Iterator[Document]:
+    """The documents of the corpus, topics first, each part sorted by name: the same for every run on one Python.
+
+    Nothing is yielded by a Python that comes without its sources (some embedded ones).
+    """
+    yield from _topic_documents(_language_topics())
+    library = Path(sysconfig.get_path("stdlib"))
+    kept: set[str] = set()
+    for file in _module_files(library):
+        name = _module_name(file.relative_to(library))
+        text = _module_text(name, file.read_bytes(), kept)
+        if len(text) >= SMALLEST_MODULE:
+            yield Document(text, f"{NAME}/{name}")
+
+
+def _language_topics() -> dict[str, str]:
+    try:
+        from pydoc_data.topics import topics
+    except ImportError:  # some distributions pack it separately
+        return {}
+    return dict(topics)
+
+
+def _topic_documents(topics: dict[str, str]) -> Iterator[Document]:
+    """The topics by name, without those of which more than half stands in longer ones ("if" is part of "compound")."""
+    paragraphs: set[str] = set()
+    kept = []
+    for name in sorted(topics, key=lambda name: (-len(topics[name]), name)):
+        # Compared word by word: a part may be indented otherwise than the whole.
+        own = {words for part in topics[name].split("\n\n") if len(words := " ".join(part.split())) > REPEATED_CHARACTERS}
+        if sum(map(len, own & paragraphs)) * 2 <= sum(map(len, own)):
+            kept.append(name)
+            paragraphs |= own
+    for name in sorted(kept):
+        yield Document(f"{name}\n\n{topics[name].strip()}\n", f"{NAME}/topics/{name}")
+
+
+def _module_files(library: Path) -> list[Path]:
+    found = []
+    for folder, subfolders, names in os.walk(library):
+        subfolders[:] = [name for name in subfolders if name not in _LEFT_OUT]
+        found += [Path(folder, name) for name in names if name.endswith(".py")]
+    return sorted(found)
+
+
+def _module_name(file: Path) -> str:
+    parts = file.with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _module_text(name: str, source: bytes, kept: set[str]) -> str:
+    """Title, module docstring and the docstrings below it; "" when there are none. Adds what it keeps to `kept`."""
+    if b'"""' not in source and b"'''" not in source:
+        return ""  # one-line docstrings at most; not parsing these files saves a tenth of the time
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the library's own: an invalid escape is none of our reader's business
+            module = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return ""
+    sections = []
+    for title, docstring in itertools.chain([(name, ast.get_docstring(module, clean=False))], _members(module, name)):
+        # "\f" parts the pages of some old sources; a lone surrogate in an example could not be written as UTF-8.
+        text = inspect.cleandoc(docstring or "").replace("\f", "").encode(errors="replace").decode().rstrip()
+        if not text or text in kept:
+            continue
+        if len(text) > REPEATED_CHARACTERS:
+            kept.add(text)
+        sections.append(f"{title}\n\n{text}\n")
+    if not sections:
+        return ""
+    if not sections[0].startswith(f"{name}\n"):
+        sections.insert(0, f"{name}\n")
+    return "\n".join(sections)
+
+
+def _members(node: ast.AST, prefix: str) -> Iterator[tuple[str, str | None]]:
+    """(header, docstring) of every class, method and function below `node`; functions inside functions are no interface."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, _Documented):
+            docstring = ast.get_docstring(child, clean=False)
+            if docstring:
+                yield _header(child, prefix, in_class=isinstance(node, ast.ClassDef)), docstring
+            if isinstance(child, ast.ClassDef):
+                yield from _members(child, f"{prefix}.{child.name}")
+        elif isinstance(child, _Branch):
+            yield from _members(child, prefix)
+
+
+def _header(node: _Documented, prefix: str, *, in_class: bool) -> str:
+    """`class random.Random(_random.Random)` or `random.Random.shuffle(x)`: as it is called, so without `self`."""
+    if isinstance(node, ast.ClassDef):
+        bases = ", ".join(name for base in node.bases if (name := ast.unparse(base)) != "object")
+        return f"class {prefix}.{node.name}" + (f"({_shortened(bases)})" if bases else "")
+    arguments = node.args
+    first = [*arguments.posonlyargs, *arguments.args][:1]
+    if in_class and first and first[0].arg in ("self", "cls"):
+        (arguments.posonlyargs or arguments.args).pop(0)
+    return f"{prefix}.{node.name}({_shortened(ast.unparse(arguments))})"
+
+
+def _shortened(arguments: str) -> str:
+    if len(arguments) <= LONGEST_SIGNATURE:
+        return arguments
+    return arguments[:LONGEST_SIGNATURE].rpartition(", ")[0] + ", ..."

@@ -1,0 +1,114 @@
+"""Token shards: a corpus on disk.
+
+A shard is a 64-byte header (magic, version, bytes per id, count, tokenizer fingerprint) and then the ids, nothing else. Reading
+is a memory map: opening a terabyte costs nothing and processes share pages. Ids without their tokenizer train without complaint
+into noise, hence the fingerprint.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt_kit.errors import DataError
+
+MAGIC = b"GPTKTOKS"
+VERSION = 1
+HEADER = struct.Struct("<8sIIQ32s8x")  # 64 bytes
+TOKENS_PER_SHARD = 100_000_000  # 200 MB of uint16: large enough to read fast, small enough to copy and check one by one
+
+
+class ShardWriter:
+    """Writes ids into numbered shards `NAME-00000.tokens`. The folder is the caller's, who makes it appear as a whole."""
+
+    def __init__(self, folder: Path, name: str, vocab_size: int, fingerprint: str, tokens_per_shard: int = TOKENS_PER_SHARD) -> None:
+        self.folder, self.name, self.fingerprint = folder, name, fingerprint
+        self.dtype = np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
+        self.tokens_per_shard = tokens_per_shard
+        self.num_tokens = 0
+        self.shards: list[str] = []
+        self._file: BinaryIO | None = None
+        self._in_file = 0
+
+    def write(self, ids: Sequence[int]) -> None:
+        """Append ids; a new shard begins where one is full."""
+        array = np.asarray(ids, dtype=self.dtype)
+        while len(array):
+            if self._file is None:
+                self._open()
+            room = self.tokens_per_shard - self._in_file
+            self._write_part(array[:room])
+            array = array[room:]
+
+    def close(self) -> None:
+        """Write the count into the last shard's header."""
+        if self._file is not None:
+            self._file.seek(0)
+            self._file.write(self._header(self._in_file))
+            self._file.close()
+            self._file = None
+
+    def _open(self) -> None:
+        self.shards.append(f"{self.name}-{len(self.shards):05d}.tokens")
+        self._file = open(self.folder / self.shards[-1], "wb")
+        self._file.write(self._header(0))
+        self._in_file = 0
+
+    def _write_part(self, part: NDArray[np.generic]) -> None:
+        assert self._file is not None
+        self._file.write(part.tobytes())
+        self._in_file += len(part)
+        self.num_tokens += len(part)
+        if self._in_file == self.tokens_per_shard:
+            self.close()
+
+    def _header(self, count: int) -> bytes:
+        return HEADER.pack(MAGIC, VERSION, self.dtype.itemsize, count, bytes.fromhex(self.fingerprint))
+
+
+def open_shard(path: Path, fingerprint: str) -> NDArray[np.generic]:
+    """The ids of one shard as a read-only memory map. Raises: DataError for a foreign, truncated or mismatched shard."""
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            head = file.read(HEADER.size)
+    except FileNotFoundError:
+        raise DataError(f"{path}: this shard of the corpus is missing. Prepare the corpus again") from None
+    if len(head) < HEADER.size or head[:8] != MAGIC:
+        raise DataError(f"{path}: not a shard of gpt-kit (expected the first bytes {MAGIC!r}, got {head[:8]!r})")
+    _, version, item_bytes, count, found = HEADER.unpack(head)
+    if version != VERSION or item_bytes not in (2, 4):
+        raise DataError(f"{path}: shard format {version} with {item_bytes} bytes per id is not known; expected format {VERSION}")
+    if size != HEADER.size + count * item_bytes:
+        raise DataError(f"{path}: {size:,} bytes, but {HEADER.size + count * item_bytes:,} expected: the shard is truncated. Prepare it again")
+    if found.hex() != fingerprint:
+        raise DataError(f"{path}: made with another tokenizer ({found.hex()[:8]}…) than this corpus's ({fingerprint[:8]}…). Prepare it again")
+    dtype = np.dtype("<u2" if item_bytes == 2 else "<u4")
+    return np.memmap(path, dtype=dtype, mode="r", offset=HEADER.size, shape=(count,))
+
+
+class TokenArray:
+    """Several arrays of ids, read as one long one."""
+
+    def __init__(self, parts: Sequence[NDArray[np.generic]]) -> None:
+        self.parts = [part for part in parts if len(part)]
+        self.ends = np.cumsum([len(part) for part in self.parts])
+
+    def __len__(self) -> int:
+        return int(self.ends[-1]) if self.parts else 0
+
+    def read(self, start: int, length: int) -> NDArray[np.int64]:
+        """(length,) ids from `start` on, across the borders of parts."""
+        pieces = []
+        part = int(np.searchsorted(self.ends, start, side="right"))
+        while length > 0:
+            offset = start - (int(self.ends[part - 1]) if part else 0)
+            piece = self.parts[part][offset : offset + length]
+            pieces.append(piece)
+            start, length, part = start + len(piece), length - len(piece), part + 1
+        return np.concatenate(pieces).astype(np.int64)

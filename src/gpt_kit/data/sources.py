@@ -1,0 +1,151 @@
+"""Where text comes from: one word names a source, and every source becomes a stream of documents.
+
+A source is a file, a folder (all files of a known kind below it, hidden ones left out), a glob ("corpus/**/*.txt"), "-" for
+standard input, or `python-docs`, the corpus that comes with Python. A path that exists wins over a name. Files are read in
+sorted order, so a source means the same documents in the same order on every machine. What a file of each kind may look like
+stands in `readers`; .gz and .zst around any of them are unpacked on the way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import itertools
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+from gpt_kit.config.suggest import did_you_mean
+from gpt_kit.data import python_docs
+from gpt_kit.data.compressed import COMPRESSIONS, without_compression
+from gpt_kit.data.readers import KNOWN_SUFFIXES, Document, read_file, read_text
+from gpt_kit.errors import DataError
+
+__all__ = ["HUB_PRESETS", "STDIN", "Document", "list_files", "read_documents"]
+
+STDIN = "-"
+HUB_PRESETS = ("openwebtext", "fineweb-edu-10bt", "bookcorpus", "oasst1", "tinyshakespeare", "the-verdict")
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_GLOB_CHARACTERS = re.compile(r"[*?\[]")
+_taken_stdin: object = None
+
+
+def read_documents(
+    source: str, *, text_key: str = "text", on_damaged: Callable[[DataError], None] | None = None
+) -> Iterator[Document]:
+    """The documents of `source`, one at a time, without those that are only white space.
+
+    The source is looked up at once, its files are opened as they are reached. `text_key` names the key or column that holds
+    the text of .jsonl, .json and .parquet records. A damaged document or record is raised, or handed to `on_damaged` if given,
+    and reading goes on with the next; a file that cannot be read as a whole is always raised.
+    Raises: DataError for an unknown source, a damaged file (file:line where it has lines), or a source that holds no text.
+    """
+    found: Iterable[Document | DataError]
+    if source == STDIN:
+        found = read_text(_take_stdin(), "stdin")
+    elif source == python_docs.NAME and not _exists(source):
+        found = python_docs.read_python_docs()
+    else:
+        files = list_files(source)
+        found = itertools.chain.from_iterable(read_file(file, text_key) for file in files)
+    return _sound_documents(found, source, on_damaged)
+
+
+def list_files(source: str) -> list[Path]:
+    """The files that `source` names, sorted; none for standard input and `python-docs`.
+
+    Raises: DataError when it names nothing, a folder without a file of a known kind, or a corpus that has to be downloaded.
+    """
+    path = _path(source)
+    if source and _exists(source):
+        return _files_below(path) if path.is_dir() else [path]
+    if source in (STDIN, python_docs.NAME):
+        return []
+    if _GLOB_CHARACTERS.search(source):
+        # Not Path.glob: that would find hidden files too, and only below a fixed folder.
+        matches = sorted({Path(match) for match in glob.glob(str(path), recursive=True)})  # noqa: PTH207
+        files = [match for match in matches if not match.is_dir()]
+        if not files:
+            raise DataError(f"{source}: no file matches this pattern")
+        return files
+    raise _refusal(source, path)
+
+
+def _sound_documents(
+    found: Iterable[Document | DataError], source: str, on_damaged: Callable[[DataError], None] | None
+) -> Iterator[Document]:
+    is_empty = True
+    for item in found:
+        if isinstance(item, DataError):
+            if on_damaged is None:
+                raise item
+            on_damaged(item)
+        elif item.text and not item.text.isspace():
+            is_empty = False
+            yield item
+    if is_empty:
+        raise DataError(f"{'stdin' if source == STDIN else source}: holds no text")
+
+
+def _files_below(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    for parent, subfolders, names in os.walk(folder, onerror=_unreadable):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        found += [Path(parent, name) for name in names if not name.startswith(".") and _is_known(Path(name))]
+    if not found:
+        kinds = ", ".join(KNOWN_SUFFIXES)
+        raise DataError(f"{folder}: no file in this folder is of a known kind ({kinds}, each also as {' or '.join(COMPRESSIONS)})")
+    return sorted(found)
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from None
+
+
+def _is_known(path: Path) -> bool:
+    return without_compression(path).suffix.lower() in KNOWN_SUFFIXES
+
+
+def _path(source: str) -> Path:
+    try:
+        return Path(source).expanduser()
+    except RuntimeError:  # "~" and a user who is not there
+        return Path(source)
+
+
+def _exists(source: str) -> bool:
+    try:
+        return _path(source).exists()
+    except OSError:  # longer than any name can be
+        return False
+
+
+def _refusal(source: str, path: Path) -> DataError:
+    """Why `source` is nothing that can be read, with the nearest name that is."""
+    remedy = "download it and give the local file, folder or glob instead"
+    if source in HUB_PRESETS:
+        return DataError(f"{source!r} lies on the hub, and hub sources are not available yet: {remedy}")
+    names = []
+    with contextlib.suppress(OSError):
+        names = [entry.name for entry in path.parent.iterdir()]
+    if path.name == source:
+        names += [python_docs.NAME, *HUB_PRESETS]
+    message = f"{source or repr(source)}: there is no such file or folder{did_you_mean(path.name, names)}"
+    if _HUB_NAME.fullmatch(source) and not _exists(str(path.parent)):
+        message += f". If this is a dataset of the hub: hub sources are not available yet, {remedy}"
+    return DataError(message)
+
+
+def _take_stdin() -> BinaryIO:
+    """Standard input as bytes, once: what was read is gone, and a second reading would find an empty corpus."""
+    global _taken_stdin
+    stream = getattr(sys.stdin, "buffer", None)
+    if stream is None:
+        raise DataError("stdin: standard input is closed, so there is nothing to read")
+    if sys.stdin is _taken_stdin:
+        raise DataError("stdin: standard input was read already, and can be read only once. Save it to a file and give that")
+    _taken_stdin = sys.stdin
+    return stream  # type: ignore[no-any-return]
