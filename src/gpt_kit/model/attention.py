@@ -5,6 +5,7 @@ It stands here twice: `fused_attention` is what runs, `written_out_attention` is
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -21,6 +22,10 @@ Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None, float], Tensor]
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, dropout: float) -> Tensor:
     """One kernel; the (T, S) weights are never stored. No mask means plain causal, or one query that sees everything."""
+    if q.device.type == "cpu" and q.dtype is torch.bfloat16 and not _has_amx():
+        # Without AMX the fused kernel is up to four times slower in bf16 than in float32 (measured: 32 windows of 64 tokens).
+        with torch.autocast("cpu", enabled=False):
+            return fused_attention(q.float(), k.float(), v.float(), visible, dropout).to(q.dtype)
     causal = visible is None and q.shape[2] > 1
     return F.scaled_dot_product_attention(q, k, v, attn_mask=visible, dropout_p=dropout, is_causal=causal)
 
@@ -33,6 +38,12 @@ def written_out_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | Non
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, H, T, S)
     weights = scores.masked_fill(~visible, -torch.inf).softmax(dim=-1)
     return F.dropout(weights, dropout) @ v
+
+
+@functools.cache
+def _has_amx() -> bool:
+    test = getattr(torch.cpu, "_is_amx_tile_supported", None)  # absent from some builds, where the answer is no
+    return test is not None and bool(test())
 
 
 class MultiHeadAttention(nn.Module):

@@ -1,0 +1,119 @@
+"""The sampling rules against closed forms on a handful of tokens, and their order."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from gpt_kit.errors import ConfigError
+from gpt_kit.generation import Sampling
+from gpt_kit.generation.sampling import keep_min_p, keep_top_k, keep_top_p, penalize_repetition
+
+PROBABILITIES = torch.tensor([[0.05, 0.4, 0.15, 0.3, 0.1], [0.96, 0.01, 0.01, 0.01, 0.01]])
+LOGITS = PROBABILITIES.log()
+NOTHING_SEEN = torch.zeros(2, 1, dtype=torch.long), torch.zeros(2, 1, dtype=torch.bool)
+
+
+def kept(logits: Tensor) -> list[set[int]]:
+    return [{i for i, value in enumerate(row) if value > -math.inf} for row in logits.tolist()]
+
+
+def test_top_k_keeps_the_k_largest_of_each_row() -> None:
+    assert kept(keep_top_k(LOGITS, 1)) == [{1}, {0}]
+    assert kept(keep_top_k(LOGITS[:1], 3)) == [{1, 3, 2}]
+    for k in (0, 5, 99):
+        assert torch.equal(keep_top_k(LOGITS, k), LOGITS)
+
+
+@pytest.mark.parametrize(
+    ("p", "expected"),
+    [
+        (0.01, [{1}, {0}]),  # the most probable one always stays
+        (0.39, [{1}, {0}]),
+        (0.41, [{1, 3}, {0}]),
+        (0.69, [{1, 3}, {0}]),
+        (0.71, [{1, 3, 2}, {0}]),
+        (0.94, [{1, 3, 2, 4}, {0}]),
+    ],
+)
+def test_top_p_keeps_the_smallest_set_that_reaches_p(p: float, expected: list[set[int]]) -> None:
+    assert kept(keep_top_p(LOGITS, p)) == expected
+
+
+def test_top_p_of_one_changes_nothing() -> None:
+    assert torch.equal(keep_top_p(LOGITS, 1), LOGITS)
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 5), (0.12, 5), (0.13, 4), (0.3, 3), (0.7, 2), (0.8, 1), (1.0, 1)])
+def test_min_p_keeps_a_share_of_the_most_probable(share: float, expected: int) -> None:
+    """0.4 leads, so 0.05 is an eighth of it, 0.1 a quarter, 0.15 three eighths, 0.3 three quarters."""
+    ranked = [1, 3, 2, 4, 0]
+    assert kept(keep_min_p(LOGITS, share))[0] == set(ranked[:expected])
+
+
+def test_what_is_kept_keeps_its_logits() -> None:
+    for filtered in (keep_top_k(LOGITS, 2), keep_top_p(LOGITS, 0.6), keep_min_p(LOGITS, 0.3)):
+        where = filtered > -math.inf
+        assert torch.equal(filtered[where], LOGITS[where])
+
+
+def test_repetition_is_penalised_on_either_side_of_zero_and_not_for_padding() -> None:
+    """Seen tokens: positive logits are divided, negative ones multiplied; padding is not seen, however often a token comes."""
+    logits = torch.tensor([[2.0, -2.0, 1.0, -1.0], [2.0, -2.0, 1.0, -1.0]])
+    seen = torch.tensor([[0, 1, 1], [2, 3, 3]])
+    mask = torch.tensor([[True, True, True], [False, True, True]])
+    expected = torch.tensor([[1.0, -4.0, 1.0, -1.0], [2.0, -2.0, 1.0, -2.0]])
+    assert torch.equal(penalize_repetition(logits, seen, mask, 2.0), expected)
+    assert torch.equal(penalize_repetition(logits, seen, mask, 1.0), logits)
+
+
+def test_greedy_takes_the_most_probable_after_the_penalty() -> None:
+    seen, mask = torch.tensor([[1], [0]]), torch.tensor([[True], [True]])
+    logits = torch.tensor([[0.0, 3.0, 2.5, 0.0], [9.0, 1.0, 0.0, 0.0]])
+    assert Sampling(temperature=0).choose(logits, seen, mask).tolist() == [1, 0]
+    assert Sampling(temperature=0, repetition_penalty=2.0).choose(logits, seen, mask).tolist() == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, [0.05, 0.4, 0.15, 0.3, 0.1]),
+        ({"temperature": 0.5}, [p**2 / 0.285 for p in (0.05, 0.4, 0.15, 0.3, 0.1)]),
+        ({"top_k": 2}, [0, 4 / 7, 0, 3 / 7, 0]),
+        ({"top_p": 0.75}, [0, 0.4 / 0.85, 0.15 / 0.85, 0.3 / 0.85, 0]),
+        ({"min_p": 0.7}, [0, 4 / 7, 0, 3 / 7, 0]),
+        # temperature first: at 0.5 the leader has 0.56 and is a nucleus of 0.5 alone; at 1 it would take two
+        ({"temperature": 0.5, "top_p": 0.5}, [0, 1, 0, 0, 0]),
+    ],
+    ids=str,
+)
+def test_draws_follow_the_distribution(settings: dict[str, float], expected: list[float]) -> None:
+    """20,000 draws with a fixed seed: each share within five standard errors, and what is ruled out never comes."""
+    draws = 20_000
+    generator = torch.Generator().manual_seed(3)
+    seen, mask = torch.zeros(draws, 1, dtype=torch.long), torch.zeros(draws, 1, dtype=torch.bool)
+    chosen = Sampling(**settings).choose(LOGITS[:1].expand(draws, -1), seen, mask, generator)
+    shares = torch.bincount(chosen, minlength=5) / draws
+    for share, probability in zip(shares.tolist(), expected, strict=True):
+        assert abs(share - probability) <= 5 * math.sqrt(probability * (1 - probability) / draws)
+
+
+def test_half_precision_logits_are_drawn_from_too() -> None:
+    chosen = Sampling(top_p=0.9).choose(LOGITS.bfloat16(), *NOTHING_SEEN, torch.Generator().manual_seed(0))
+    assert chosen.shape == (2,) and chosen.dtype == torch.int64
+
+
+def test_all_bad_settings_are_reported_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Sampling(temperature=-0.1, top_k=-1, top_p=0.0, min_p=1.1, repetition_penalty=0.0)
+    for name in ("temperature", "top_k", "top_p", "min_p", "repetition_penalty"):
+        assert f"- {name} must be" in str(caught.value)
+
+
+@pytest.mark.parametrize("settings", [{"temperature": math.nan}, {"temperature": math.inf}, {"top_p": math.nan}, {"min_p": math.nan}])
+def test_settings_that_are_no_numbers_are_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(settings))):
+        Sampling(**settings)

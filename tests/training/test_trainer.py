@@ -1,0 +1,261 @@
+"""The order of events: evaluate, save, stop, step; pointers that are true whatever happened in between."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gpt_kit.config import CheckpointConfig, EvaluationConfig, LoggingConfig, ModelConfig, RunConfig, TrainingConfig
+from gpt_kit.data import EvaluationBatches, TokenArray, TrainingBatches
+from gpt_kit.errors import GPTKitError, RunStopped
+from gpt_kit.evaluation import LossReport
+from gpt_kit.files import check_manifest
+from gpt_kit.locate import best_checkpoint
+from gpt_kit.model import GPTModel
+from gpt_kit.runtime import StopRequest, choose_precision
+from gpt_kit.tokenizers import train_tokenizer
+from gpt_kit.training import Optimizers, Trainer, TrainingState, learning_rate_share, restore_checkpoint
+from gpt_kit.weights import load_weights
+
+CPU = torch.device("cpu")
+TEXT = "the cat sat on the mat\nand the dog sat on the cat\n" * 12
+Build = Callable[..., Trainer]
+
+
+class Ear:
+    """An observer that keeps what it hears, and can act on progress."""
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, Any]] = []
+        self.remarks: list[str] = []
+        self.on_progress: Callable[[int, str], None] = lambda *_: None
+
+    def record(self, record: dict[str, Any]) -> None:
+        self.records.append(record)
+
+    def say(self, text: str) -> None:
+        self.remarks.append(text)
+
+    def progress(self, step: int, activity: str) -> None:
+        self.on_progress(step, activity)
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def build(tiny_config: Callable[..., ModelConfig], tmp_path: Path) -> Build:
+    """A Trainer over a tiny text in `tmp_path`; with `resume` it goes on from that checkpoint."""
+    tokenizer = train_tokenizer("char", [TEXT])
+    ids = np.array(tokenizer.encode(TEXT))
+
+    def make(*, resume: Path | None = None, keep: int = 2, save_every: int = 0, evaluate_every: int = 2, **training: Any) -> Trainer:
+        config = RunConfig(
+            model=tiny_config(vocab_size=tokenizer.vocab_size, residual_dropout=0.1),
+            training=TrainingConfig(**{"max_steps": 8, "batch_size": 3, "micro_batch_size": 2, "warmup_steps": 2, **training}),
+            evaluation=EvaluationConfig(interval=evaluate_every, sample_tokens=2),
+            checkpoints=CheckpointConfig(interval=save_every, keep=keep),
+            logging=LoggingConfig(interval=1),
+        )
+        torch.manual_seed(config.training.seed)
+        model = GPTModel(config.model)
+        optimizers = Optimizers(model, config.training, CPU)
+        state = restore_checkpoint(resume, model, optimizers) if resume else TrainingState()
+        train = TrainingBatches(TokenArray([ids[:400]]), length=11, batch_size=3, seed=1)
+        val = EvaluationBatches(TokenArray([ids[400:]]), length=11, batch_size=3)
+        assert len(val) >= 2
+        return Trainer(
+            tmp_path, config, model, optimizers, train, val, None, tokenizer, CPU, choose_precision("float32", CPU), [Ear()], state, StopRequest()
+        )  # fmt: skip
+
+    return make
+
+
+def ear(trainer: Trainer) -> Ear:
+    (observer,) = trainer.observers
+    assert isinstance(observer, Ear)
+    return observer
+
+
+def folders(run: Path) -> list[str]:
+    return sorted(folder.name for folder in (run / "checkpoints").glob("step-*"))
+
+
+def scripted_losses(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> None:
+    given = iter(losses)
+    monkeypatch.setattr("gpt_kit.training.trainer.evaluate_loss", lambda *_, **__: LossReport(next(given), 1))
+
+
+def test_the_best_checkpoint_is_never_replaced_by_a_worse_one(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validation 3.0, 2.0, 2.5, 2.7 at steps 2, 4, 6, 8: best is 4, last is 8, and with keep=1 nothing else stays."""
+    scripted_losses(monkeypatch, [3.0, 2.0, 2.5, 2.7])
+    state = build(keep=1).fit()
+    assert (state.best_step, state.best_val_loss) == (4, 2.0)
+    assert folders(tmp_path) == ["step-00000004", "step-00000008"]
+    assert best_checkpoint(tmp_path).name == "step-00000004"
+    assert (tmp_path / "checkpoints" / "last").read_text() == "step-00000008\n"
+    for name in folders(tmp_path):
+        check_manifest(tmp_path / "checkpoints" / name)
+
+
+def test_a_validation_loss_that_is_no_number_is_never_the_best(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted_losses(monkeypatch, [math.nan, 2.0, math.nan, 2.5])
+    state = build().fit()
+    assert (state.best_step, state.best_val_loss) == (4, 2.0)
+    assert best_checkpoint(tmp_path).name == "step-00000004"
+
+
+def test_events_come_in_their_order_and_at_their_steps(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record for every step, validation at 3, 6 and the end, checkpoints every 5 steps and at the end; samples at each evaluation."""
+    scripted_losses(monkeypatch, [1.0, 2.0, 3.0])
+    trainer = build(save_every=5, evaluate_every=3, keep=9)
+    trainer.fit()
+    records = ear(trainer).records
+    assert [record["step"] for record in records if "train/loss" in record] == list(range(1, 9))
+    assert [(record["step"], record["val/loss"]) for record in records if "val/loss" in record] == [(3, 1.0), (6, 2.0), (8, 3.0)]
+    assert [record["tokens_seen"] for record in records if "train/loss" in record] == [33 * step for step in range(1, 9)]
+    assert folders(tmp_path) == ["step-00000003", "step-00000005", "step-00000008"]
+    samples = (tmp_path / "samples.md").read_text(encoding="utf-8")
+    assert [line.split(",")[0] for line in samples.splitlines() if line.startswith("## ")] == ["## step 3", "## step 6", "## step 8"]
+    assert samples.count("| input | target | predicted |") == 3
+
+
+def test_the_learning_rate_recorded_is_the_one_the_schedule_gives(build: Build) -> None:
+    trainer = build(learning_rate=0.01)
+    trainer.fit()
+    config = trainer.config.training
+    found = [record["learning_rate"] for record in ear(trainer).records if "train/loss" in record]
+    assert found == [0.01 * learning_rate_share(step, config) for step in range(8)]
+
+
+def test_a_stop_is_answered_after_the_step_with_everything_saved(build: Build, tmp_path: Path) -> None:
+    trainer = build(evaluate_every=100)
+
+    def stop(step: int, _: str) -> None:
+        if step == 3:
+            trainer.stop.signal_number = 15
+
+    ear(trainer).on_progress = stop
+    with pytest.raises(RunStopped, match=r"after step 3 of 8; everything is saved\. Go on with: .*--resume auto") as caught:
+        trainer.fit()
+    assert caught.value.exit_code == 143
+    assert folders(tmp_path) == ["step-00000003"]
+    resumed = build(resume=tmp_path / "checkpoints" / "step-00000003", evaluate_every=100)
+    assert resumed.state == dataclasses.replace(trainer.state)
+    resumed.fit()
+    assert [record["step"] for record in ear(resumed).records if "train/loss" in record] == [4, 5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("stop_at", [4, 8])
+def test_a_stop_in_the_middle_of_an_evaluation_costs_neither_it_nor_the_best(build: Build, tmp_path: Path, stop_at: int) -> None:
+    """The interrupted evaluation is made on resuming; if it finds the best model so far, `best` must name it."""
+    options = {"max_steps": 8, "learning_rate": 0.01, "save_every": 0}
+    trainer = build(**options)
+
+    def stop(step: int, activity: str) -> None:
+        if step == stop_at and activity.startswith("validating"):
+            trainer.stop.signal_number = 2
+
+    ear(trainer).on_progress = stop
+    with pytest.raises(RunStopped) as caught:
+        trainer.fit()
+    assert caught.value.exit_code == 130
+    assert trainer.state.evaluated_step == stop_at - 2
+    resumed = build(resume=tmp_path / "checkpoints" / f"step-{stop_at:08d}", **options)
+    state = resumed.fit()
+    validated = [record["step"] for o in (trainer, resumed) for record in ear(o).records if "val/loss" in record]
+    assert validated == [2, 4, 6, 8]
+    losses = {record["step"]: record["val/loss"] for o in (trainer, resumed) for record in ear(o).records if "val/loss" in record}
+    assert losses[stop_at] < min(loss for step, loss in losses.items() if step < stop_at), "that evaluation must be the best so far"
+    assert state.best_step == min(losses, key=losses.__getitem__)
+    assert (tmp_path / "checkpoints" / "best").read_text().strip() == f"step-{state.best_step:08d}"
+    assert best_checkpoint(tmp_path).is_dir()
+
+
+def test_the_best_found_by_an_evaluation_after_resuming_survives_worse_ones(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in mid-evaluation at step 4; resumed, step 4 is the best and 6 and 8 are worse: `best` names 4, which is there."""
+    trainer = build(keep=1)
+    scripted = iter([3.0])
+
+    def evaluate(*_: object, progress: Callable[[int], None], **__: object) -> LossReport:
+        if trainer.state.step == 4:
+            trainer.stop.signal_number = 15
+            progress(1)
+        return LossReport(next(scripted), 1)
+
+    monkeypatch.setattr("gpt_kit.training.trainer.evaluate_loss", evaluate)
+    with pytest.raises(RunStopped):
+        trainer.fit()
+    scripted_losses(monkeypatch, [2.0, 2.5, 2.7])
+    state = build(resume=tmp_path / "checkpoints" / "step-00000004", keep=1).fit()
+    assert state.best_step == 4
+    assert best_checkpoint(tmp_path).name == "step-00000004"
+
+
+def test_a_loss_that_stays_not_finite_ends_the_run_with_its_weights_saved(build: Build, tmp_path: Path) -> None:
+    """Five in a row: the run ends in words, and the checkpoint holds the weights from before the first of them."""
+    trainer = build(max_steps=20, evaluate_every=100)
+    whole = trainer.model.loss_sum
+
+    def poisoned(*arguments: Any, **options: Any) -> torch.Tensor:
+        return whole(*arguments, **options) * (math.nan if trainer.state.step >= 3 else 1.0)
+
+    weights: dict[str, torch.Tensor] = {}
+
+    def keep(step: int, activity: str) -> None:
+        if step == 3 and activity == "training":
+            weights.update({name: tensor.clone() for name, tensor in trainer.model.exported_tensors().items()})
+
+    ear(trainer).on_progress = keep
+    trainer.model.loss_sum = poisoned  # type: ignore[method-assign]
+    with pytest.raises(GPTKitError, match=r"not finite 5 times in a row.*step 8.*lower --training\.learning-rate and --resume auto"):
+        trainer.fit()
+    assert len(ear(trainer).remarks) == 1 and "this update was skipped" in ear(trainer).remarks[0]
+    assert folders(tmp_path) == ["step-00000008"]
+    saved = load_weights(tmp_path / "checkpoints" / "step-00000008").tensors
+    assert weights and all(torch.equal(saved[name], tensor) for name, tensor in weights.items())
+    losses = [record["train/loss"] for record in ear(trainer).records]
+    assert sum(map(math.isnan, losses)) >= 4, "NaN must not be hidden from the log"
+
+
+def test_single_skipped_updates_do_not_add_up(build: Build) -> None:
+    trainer = build(max_steps=14, evaluate_every=100)
+    whole = trainer.model.loss_sum
+    trainer.model.loss_sum = lambda *a, **k: whole(*a, **k) * (math.nan if trainer.state.step % 2 else 1.0)  # type: ignore[method-assign]
+    state = trainer.fit()
+    assert state.step == 14 and state.skipped_updates <= 1
+
+
+def test_saving_after_going_back_to_an_older_checkpoint_keeps_what_was_just_saved(build: Build, tmp_path: Path) -> None:
+    """The newest checkpoint (6) is damaged, the run goes on from 4 and saves 5: with keep=1 that must be 5, not the damaged 6."""
+    build(max_steps=6, save_every=2, keep=3).fit()
+    damaged = tmp_path / "checkpoints" / "step-00000006" / "model.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-4])
+    resumed = build(resume=tmp_path / "checkpoints" / "step-00000004", max_steps=6, save_every=1, keep=1, evaluate_every=100)
+
+    def stop(step: int, _: str) -> None:
+        if step == 5:
+            resumed.stop.signal_number = 15
+
+    ear(resumed).on_progress = stop
+    with pytest.raises(RunStopped):
+        resumed.fit()
+    last = (tmp_path / "checkpoints" / "last").read_text().strip()
+    assert last == "step-00000005"
+    check_manifest(tmp_path / "checkpoints" / last)
+
+
+def test_without_validation_text_the_run_trains_all_the_same(build: Build, tmp_path: Path) -> None:
+    trainer = build()
+    trainer.val_batches = None
+    state = trainer.fit()
+    assert state.step == 8 and state.best_val_loss is None
+    assert best_checkpoint(tmp_path).name == "step-00000008"

@@ -1,0 +1,79 @@
+"""Each remark on a curve made up to deserve it, once; and silence on a healthy one."""
+
+from __future__ import annotations
+
+import math
+import random
+
+from gpt_kit.training import Watch
+
+V, WARMUP = 61, 20
+
+
+def healthy(step: int, rng: random.Random) -> float:
+    return 1.5 + 2.6 * math.exp(-step / 150) + rng.gauss(0, 0.05)
+
+
+def test_a_healthy_run_is_left_in_peace() -> None:
+    """2,000 steps of a noisy falling loss with a validation that falls and then wobbles by 1 %."""
+    watch, rng = Watch(V, WARMUP), random.Random(0)
+    remarks = []
+    for step in range(1, 2001):
+        remarks += watch.after_step(step, healthy(step, rng), epoch=step / 1000)
+        if step % 100 == 0:
+            remarks += watch.after_evaluation(step, 1.6 + 2.6 * math.exp(-step / 150) + 0.01 * (step // 100 % 2))
+    assert remarks == []
+
+
+def test_a_spike_is_named_with_its_figures_and_only_once() -> None:
+    watch, rng = Watch(V, WARMUP), random.Random(1)
+    for step in range(1, 300):
+        assert watch.after_step(step, healthy(step, rng), 0.1) == []
+    (remark,) = watch.after_step(300, 6.0, 0.1)
+    assert remark.startswith("step 300: the loss jumped to 6.00")
+    assert "learning-rate" in remark and "warmup-steps" in remark
+    assert watch.after_step(301, 6.5, 0.1) == []
+
+
+def test_no_learning_is_noticed_after_the_warm_up_and_not_before() -> None:
+    watch, rng = Watch(V, WARMUP), random.Random(2)
+    guess = math.log(V)
+    said = {}
+    for step in range(1, 400):
+        for remark in watch.after_step(step, guess + rng.gauss(0, 0.005), 0.1):
+            said[step] = remark
+    assert list(said) == [WARMUP + 100]
+    assert "nothing is learned" in said[WARMUP + 100] and "4.11" in said[WARMUP + 100]
+
+
+def test_over_fitting_needs_two_rises_in_a_row() -> None:
+    watch = Watch(V, WARMUP)
+    assert [watch.after_evaluation(step, loss) for step, loss in ((1, 3.0), (2, 2.0), (3, 2.1), (4, 1.99), (5, 2.1))] == [[]] * 5
+    (remark,) = watch.after_evaluation(6, 2.2)
+    assert "validation loss rises (2.200, its best was 1.990)" in remark
+    assert "memorises" in remark and "dropout" in remark
+    assert watch.after_evaluation(7, 2.3) == []
+
+
+def test_a_text_seen_too_often_is_named_once() -> None:
+    watch, rng = Watch(V, WARMUP), random.Random(3)
+    assert watch.after_step(10, healthy(10, rng), epoch=4.0) == []
+    (remark,) = watch.after_step(11, healthy(11, rng), epoch=4.01)
+    assert "has been seen 4 times" in remark
+    assert watch.after_step(12, healthy(12, rng), epoch=9.0) == []
+
+
+def test_a_skipped_update_is_named_once() -> None:
+    watch = Watch(V, WARMUP)
+    (remark,) = watch.after_skipped_update(7)
+    assert remark.startswith("step 7: loss or gradient was not a finite number")
+    assert "learning-rate" in remark and "bf16" in remark
+    assert watch.after_skipped_update(8) == []
+
+
+def test_one_value_that_is_no_number_does_not_blind_the_watch() -> None:
+    """A skipped step's NaN must not hide a later spike: NaN in the mean makes every comparison false."""
+    watch, rng = Watch(V, WARMUP), random.Random(4)
+    for step in range(1, 300):
+        watch.after_step(step, math.nan if step == 290 else healthy(step, rng), 0.1)
+    assert any("jumped" in remark for remark in watch.after_step(300, 9.0, 0.1))
