@@ -94,7 +94,9 @@ def main() -> None:
             output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             rate[who] = B * T / statistics.median(json.loads(output.splitlines()[-1]))
         ratios.append(rate["kit"] / rate["transformers"])
-        print(f"transformers {rate['transformers']:6.0f} tokens/s   gpt-kit {rate['kit']:6.0f} tokens/s   ratio {ratios[-1]:.2f}", flush=True)
+        print(
+            f"transformers {rate['transformers']:6.0f} tokens/s   gpt-kit {rate['kit']:6.0f} tokens/s   ratio {ratios[-1]:.2f}", flush=True
+        )
     print(f"median ratio {statistics.median(ratios):.2f}")
 
 

@@ -1,6 +1,6 @@
 """From raw text to a GPT that writes, with the kit's building blocks and your own loop.
 
-    python examples/train_gpt.py book.txt            # no argument: a few lines of this file
+python examples/train_gpt.py book.txt            # no argument: a few lines of this file
 """
 
 import sys

@@ -115,9 +115,7 @@ def test_any_text_with_any_stop_strings_comes_out_as_it_should(text: str, stop: 
     assert not any("\ufffd" in piece for piece in pieces)
 
 
-def test_the_whole_text_is_the_joined_stream(
-    tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel]
-) -> None:
+def test_the_whole_text_is_the_joined_stream(tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel]) -> None:
     """With a real model, sampled past its context, with and without the cache."""
     model = random_model(tiny_config(vocab_size=257), std=0.4)
     options = {"sampling": Sampling(temperature=1.0), "seed": 3}

@@ -63,9 +63,7 @@ def test_written_out_attention_is_the_formula() -> None:
         torch.testing.assert_close(mixed[1, 2, t], expected, rtol=0, atol=1e-5)
 
 
-def test_a_whole_model_gives_the_same_either_way(
-    tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel]
-) -> None:
+def test_a_whole_model_gives_the_same_either_way(tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel]) -> None:
     model = random_model(tiny_config())
     ids = torch.randint(0, 61, (2, 8), generator=torch.Generator().manual_seed(4))
     mask = torch.tensor([[0, 0, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0, 0, 0]])
@@ -78,9 +76,7 @@ def test_a_whole_model_gives_the_same_either_way(
         torch.testing.assert_close(left, right, rtol=0, atol=1e-5)
 
 
-def test_attention_dropout_acts_in_training_only(
-    tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel]
-) -> None:
+def test_attention_dropout_acts_in_training_only(tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel]) -> None:
     model = random_model(tiny_config(attention_dropout=0.5))
     ids = torch.arange(9)[None]
     with torch.no_grad():

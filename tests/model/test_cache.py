@@ -18,9 +18,7 @@ VARIANTS = [(positions, norm) for positions in ("learned", "sinusoidal", "rotary
 
 
 @pytest.fixture(params=VARIANTS, ids="-".join)
-def model(
-    request: pytest.FixtureRequest, tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel]
-) -> GPTModel:
+def model(request: pytest.FixtureRequest, tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel]) -> GPTModel:
     positions, norm = request.param
     return random_model(tiny_config(position_embedding=positions, norm=norm))
 

@@ -32,9 +32,7 @@ def largest_leak(model: GPTModel) -> float:
 
 
 @pytest.fixture(params=VARIANTS, ids="-".join)
-def model(
-    request: pytest.FixtureRequest, tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel]
-) -> GPTModel:
+def model(request: pytest.FixtureRequest, tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel]) -> GPTModel:
     positions, norm = request.param
     return random_model(tiny_config(position_embedding=positions, norm=norm))
 

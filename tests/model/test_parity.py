@@ -67,9 +67,7 @@ def their_logits(model: torch.nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("padding", LENGTHS)
-def test_logits_and_gradients_are_those_of_transformers(
-    ours: GPTModel, theirs: torch.nn.Module, kind: str, padding: str
-) -> None:
+def test_logits_and_gradients_are_those_of_transformers(ours: GPTModel, theirs: torch.nn.Module, kind: str, padding: str) -> None:
     """Every logit of a real token, and every entry of every parameter's gradient, to 1e-4 in float32."""
     ids, mask = batch(padding, ours.config.vocab_size)
     our_logits = ours(ids, None if padding == "plain" else mask)

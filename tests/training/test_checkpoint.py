@@ -59,7 +59,8 @@ def test_everything_that_must_survive_does(parts: tuple[GPTModel, Optimizers], t
     for _ in range(3):
         train(model, optimizers)
     numbers = {f.name: i + 1 for i, f in enumerate(dataclasses.fields(TrainingState)) if f.name != "scaler"}
-    state = TrainingState(**{**numbers, "step": 3, "best_val_loss": 1.25, "elapsed_seconds": 0.1}, scaler={"scale": 8.0, "_growth_tracker": 2})
+    scaler = {"scale": 8.0, "_growth_tracker": 2}
+    state = TrainingState(**{**numbers, "step": 3, "best_val_loss": 1.25, "elapsed_seconds": 0.1, "scaler": scaler})
     folder = save_checkpoint(tmp_path, model, optimizers, state, tokenizer)
     expected = [train(model, optimizers) for _ in range(3)]
 

@@ -22,9 +22,10 @@ def write(path: Path, records: list[dict], at_step: int = 0) -> None:
 
 
 def test_every_record_is_one_line_and_is_read_back_exactly(tmp_path: Path) -> None:
-    write(tmp_path / "metrics.jsonl", [*RECORDS, {"step": 9, "val/loss": 0.1 + 0.2}])
-    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == read_metrics(tmp_path / "metrics.jsonl") == [*RECORDS, {"step": 9, "val/loss": 0.1 + 0.2}]
+    path, records = tmp_path / "metrics.jsonl", [*RECORDS, {"step": 9, "val/loss": 0.1 + 0.2}]
+    write(path, records)
+    assert [json.loads(line) for line in path.read_text().splitlines()] == records
+    assert read_metrics(path) == records
 
 
 def test_a_record_is_on_disk_at_once(tmp_path: Path) -> None:

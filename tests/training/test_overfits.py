@@ -14,7 +14,7 @@ from gpt_kit.evaluation import predict_batch, predictions_as_markdown
 from gpt_kit.model import GPTModel
 from gpt_kit.runtime import choose_precision
 from gpt_kit.tokenizers import train_tokenizer
-from gpt_kit.training import Optimizers, optimizer_step
+from gpt_kit.training import Optimizers, learning_rate_share, optimizer_step
 
 CPU = torch.device("cpu")
 ROWS = ["abcabdab", "bcda bcd", "cc dd c|", "d\ncabacd"]  # each beginning is another letter, so every next one can be known
@@ -36,9 +36,11 @@ def test_one_batch_is_learned_by_heart(tiny_config: Callable[..., ModelConfig], 
     batch = make_batch(np.array([tokenizer.encode(row) for row in ROWS]))
     torch.manual_seed(0)
     model = GPTModel(tiny_config(vocab_size=tokenizer.vocab_size, **changes))
-    optimizers = Optimizers(model, TrainingConfig(learning_rate=1e-2, weight_decay=0.0, optimizer=optimizer), CPU)
+    config = TrainingConfig(learning_rate=1e-2, weight_decay=0.0, optimizer=optimizer, max_steps=300, warmup_steps=5, schedule="linear")
+    optimizers = Optimizers(model, config, CPU)
     precision = choose_precision("float32", CPU)
-    for _ in range(300):
+    for number in range(config.max_steps):
+        optimizers.set_learning_rate_share(learning_rate_share(number, config))
         report = optimizer_step(model, optimizers, batch.split(3), max_grad_norm=1.0, precision=precision, device=CPU)
         if report.loss < 0.005:
             break

@@ -51,10 +51,11 @@ def sgd(model: nn.Module, learning_rate: float = 0.5) -> Optimizers:
     return optimizers
 
 
-def step(model: GPTModel, optimizers: Optimizers, batches: list[Batch], max_grad_norm: float = 0.0, precision: str = "float32") -> StepReport:
-    return optimizer_step(
-        model, optimizers, batches, max_grad_norm=max_grad_norm, precision=choose_precision(precision, CPU), device=CPU
-    )  # fmt: skip
+def step(
+    model: GPTModel, optimizers: Optimizers, batches: list[Batch], max_grad_norm: float = 0.0, precision: str = "float32"
+) -> StepReport:
+    chosen = choose_precision(precision, CPU)
+    return optimizer_step(model, optimizers, batches, max_grad_norm=max_grad_norm, precision=chosen, device=CPU)
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
@@ -205,9 +206,7 @@ def test_the_small_step_lowers_the_loss_with_any_optimizer(model: GPTModel, batc
     """It gives the loss before the update, clips, and leaves the model in training mode."""
     optimizer = make(model.parameters(), lr=0.01)
     model.eval()
-    losses = [
-        train_step_with_gradient_clipping(batch.inputs, batch.targets, model, optimizer, CPU, max_grad_norm=1.0) for _ in range(15)
-    ]
+    losses = [train_step_with_gradient_clipping(batch.inputs, batch.targets, model, optimizer, CPU, max_grad_norm=1.0) for _ in range(15)]
     assert model.training
     assert losses[-1] < losses[0] - 0.1
     assert train_step_with_gradient_clipping(batch.inputs, batch.targets, model, optimizer, "cpu") == pytest.approx(
@@ -226,7 +225,7 @@ def test_the_small_step_clips_and_reports_the_loss_before_it(model: GPTModel, ba
 
 def test_the_loader_loss_weighs_tokens_not_batches(model: GPTModel, batch: Batch) -> None:
     """Batches of 1 and of 17 scored targets: the mean over tokens, without dropout or gradients, in the mode it was in."""
-    parts = [(part.inputs, part.targets) for part in (Batch(batch.inputs[:1], batch.targets[:1]), Batch(batch.inputs[1:], batch.targets[1:]))]
+    parts = list(zip(batch.inputs.split([1, 3]), batch.targets.split([1, 3]), strict=True))
     loss = compute_loader_loss(parts, model, CPU)
     assert loss == pytest.approx(mean_loss(model, batch).item(), rel=1e-5)
     of_means = sum(mean_loss(model, Batch(*part)).item() for part in parts) / 2

@@ -71,8 +71,20 @@ def build(tiny_config: Callable[..., ModelConfig], tmp_path: Path) -> Build:
         val = EvaluationBatches(TokenArray([ids[400:]]), length=11, batch_size=3)
         assert len(val) >= 2
         return Trainer(
-            tmp_path, config, model, optimizers, train, val, None, tokenizer, CPU, choose_precision("float32", CPU), [Ear()], state, StopRequest()
-        )  # fmt: skip
+            run=tmp_path,
+            config=config,
+            model=model,
+            optimizers=optimizers,
+            train_batches=train,
+            val_batches=val,
+            whole_val_batches=None,
+            tokenizer=tokenizer,
+            device=CPU,
+            precision=choose_precision("float32", CPU),
+            observers=[Ear()],
+            state=state,
+            stop=StopRequest(),
+        )
 
     return make
 
@@ -227,11 +239,14 @@ def test_a_loss_that_stays_not_finite_ends_the_run_with_its_weights_saved(build:
 
 
 def test_single_skipped_updates_do_not_add_up(build: Build) -> None:
-    trainer = build(max_steps=14, evaluate_every=100)
+    """Every tenth update is not finite, late in the run as well (150 steps: the watch has then seen its whole window)."""
+    trainer = build(max_steps=150, evaluate_every=1000, micro_batch_size=0)
+    trainer.val_batches = None
     whole = trainer.model.loss_sum
-    trainer.model.loss_sum = lambda *a, **k: whole(*a, **k) * (math.nan if trainer.state.step % 2 else 1.0)  # type: ignore[method-assign]
+    trainer.model.loss_sum = lambda *a, **k: whole(*a, **k) * (math.nan if trainer.state.step % 10 == 9 else 1.0)  # type: ignore[method-assign]
     state = trainer.fit()
-    assert state.step == 14 and state.skipped_updates <= 1
+    assert state.step == 150 and state.skipped_updates <= 1
+    assert sum("this update was skipped" in remark for remark in ear(trainer).remarks) == 1
 
 
 def test_saving_after_going_back_to_an_older_checkpoint_keeps_what_was_just_saved(build: Build, tmp_path: Path) -> None:

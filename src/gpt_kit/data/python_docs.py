@@ -1,8 +1,8 @@
 """The corpus `python-docs`: the documentation that lies inside the Python that runs the kit. It needs no download.
 
-About 2 MB of English in two kinds of document: one per topic of the language reference (what `help("assignment")` prints), and
-one per module of the standard library with its docstrings in source order, each under a line such as `random.Random.shuffle(x)`.
-Modules are parsed with `ast` and never imported, since importing some of them has effects (`antigravity` opens a browser).
+About 2 MB of English. One document is a topic of the language reference (what `help("assignment")` prints), a class of the standard
+library with its methods, or a function, each docstring under a line such as `random.Random.shuffle(x)`; and one document per module
+holds its introduction with the definitions that are too short to stand alone. Modules are parsed with `ast` and never imported, since importing some of them has effects (`antigravity` opens a browser).
 
 Text that stands here twice would be known to a model before it is held out, and make it look better than it is. So a docstring
 longer than `REPEATED_CHARACTERS` is kept where it stands first, and a topic that is mostly part of longer topics is left out.
@@ -25,8 +25,8 @@ from gpt_kit.data.readers import Document
 NAME = "python-docs"
 REPEATED_CHARACTERS = 80
 """Docstrings and paragraphs longer than this are text of their own; shorter ones ("See base class.") may repeat."""
-SMALLEST_MODULE = 200
-"""Characters of documentation below which a module is left out: a name and a sentence teach little."""
+SMALLEST_DOCUMENT = 200
+"""Characters below which a definition goes into its module's document, and such a document is left out: too little to teach."""
 LONGEST_SIGNATURE = 100
 """Characters of a signature; longer ones end in `...`."""
 
@@ -47,9 +47,8 @@ def read_python_docs() -> Iterator[Document]:
     kept: set[str] = set()
     for file in _module_files(library):
         name = _module_name(file.relative_to(library))
-        text = _module_text(name, file.read_bytes(), kept)
-        if len(text) >= SMALLEST_MODULE:
-            yield Document(text, f"{NAME}/{name}")
+        for title, text in _module_documents(name, file.read_bytes(), kept):
+            yield Document(text, f"{NAME}/{title}")
 
 
 def _language_topics() -> dict[str, str]:
@@ -87,17 +86,17 @@ def _module_name(file: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def _module_text(name: str, source: bytes, kept: set[str]) -> str:
-    """Title, module docstring and the docstrings below it; "" when there are none. Adds what it keeps to `kept`."""
+def _module_documents(name: str, source: bytes, kept: set[str]) -> Iterator[tuple[str, str]]:
+    """(title, text): the module's introduction, then its classes and functions. Adds the docstrings it keeps to `kept`."""
     if b'"""' not in source and b"'''" not in source:
-        return ""  # one-line docstrings at most; not parsing these files saves a tenth of the time
+        return  # one-line docstrings at most; not parsing these files saves a tenth of the time
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the library's own: an invalid escape is none of our reader's business
             module = ast.parse(source)
     except (SyntaxError, ValueError):
-        return ""
-    sections = []
+        return
+    texts = {name: f"{name}\n"}
     for title, docstring in itertools.chain([(name, ast.get_docstring(module, clean=False))], _members(module, name)):
         # "\f" parts the pages of some old sources; a lone surrogate in an example could not be written as UTF-8.
         text = inspect.cleandoc(docstring or "").replace("\f", "").encode(errors="replace").decode().rstrip()
@@ -105,12 +104,19 @@ def _module_text(name: str, source: bytes, kept: set[str]) -> str:
             continue
         if len(text) > REPEATED_CHARACTERS:
             kept.add(text)
-        sections.append(f"{title}\n\n{text}\n")
-    if not sections:
-        return ""
-    if not sections[0].startswith(f"{name}\n"):
-        sections.insert(0, f"{name}\n")
-    return "\n".join(sections)
+        owner = _owner(title, name)
+        texts[owner] = texts.get(owner, "") + (
+            f"\n{text}\n" if title == name else f"{chr(10) if owner in texts else ''}{title}\n\n{text}\n"
+        )
+    short = [owner for owner, text in texts.items() if owner != name and len(text) < SMALLEST_DOCUMENT]
+    texts[name] += "".join(f"\n{texts.pop(owner)}" for owner in short)
+    yield from ((owner, text) for owner, text in texts.items() if len(text) >= SMALLEST_DOCUMENT)
+
+
+def _owner(title: str, module: str) -> str:
+    """The module-level definition that a header belongs to: `random.Random` for `random.Random.shuffle(x)`."""
+    path = title.removeprefix("class ").partition("(")[0].removeprefix(module).lstrip(".")
+    return f"{module}.{path.partition('.')[0]}" if path else module
 
 
 def _members(node: ast.AST, prefix: str) -> Iterator[tuple[str, str | None]]:

@@ -168,9 +168,7 @@ def _read_parquet(stream: BinaryIO, name: str, text_key: str) -> Iterator[Docume
                     yield _parquet_document(value, text_key, f"{name}[{number}]")
                     number += 1
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(
-            f"{name}: damaged or not a parquet file ({str(error).splitlines()[0]}). Copy or download it again"
-        ) from None
+        raise DataError(f"{name}: damaged or not a parquet file ({str(error).splitlines()[0]}). Copy or download it again") from None
 
 
 def _parquet_document(value: Any, text_key: str, where: str) -> Document | DataError:
@@ -198,6 +196,4 @@ def _record_document(record: Any, text_key: str, where: str) -> Document | DataE
 
 def _missing_key(text_key: str, known: list[str], noun: str) -> str:
     listed = ", ".join(map(repr, known[:12])) + (", …" if len(known) > 12 else "")
-    return (
-        f"there is no {noun} {text_key!r}{did_you_mean(text_key, known)}; {noun}s here: {listed or 'none'}. Name one with text_key"
-    )
+    return f"there is no {noun} {text_key!r}{did_you_mean(text_key, known)}; {noun}s here: {listed or 'none'}. Name one with text_key"

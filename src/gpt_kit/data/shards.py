@@ -85,9 +85,13 @@ def open_shard(path: Path, fingerprint: str) -> NDArray[np.generic]:
     if version != VERSION or item_bytes not in (2, 4):
         raise DataError(f"{path}: shard format {version} with {item_bytes} bytes per id is not known; expected format {VERSION}")
     if size != HEADER.size + count * item_bytes:
-        raise DataError(f"{path}: {size:,} bytes, but {HEADER.size + count * item_bytes:,} expected: the shard is truncated. Prepare it again")
+        raise DataError(
+            f"{path}: {size:,} bytes, but {HEADER.size + count * item_bytes:,} expected: the shard is truncated. Prepare it again"
+        )
     if found.hex() != fingerprint:
-        raise DataError(f"{path}: made with another tokenizer ({found.hex()[:8]}…) than this corpus's ({fingerprint[:8]}…). Prepare it again")
+        raise DataError(
+            f"{path}: made with another tokenizer ({found.hex()[:8]}…) than this corpus's ({fingerprint[:8]}…). Prepare it again"
+        )
     dtype = np.dtype("<u2" if item_bytes == 2 else "<u4")
     return np.memmap(path, dtype=dtype, mode="r", offset=HEADER.size, shape=(count,))
 

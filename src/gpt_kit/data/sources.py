@@ -33,9 +33,7 @@ _GLOB_CHARACTERS = re.compile(r"[*?\[]")
 _taken_stdin: object = None
 
 
-def read_documents(
-    source: str, *, text_key: str = "text", on_damaged: Callable[[DataError], None] | None = None
-) -> Iterator[Document]:
+def read_documents(source: str, *, text_key: str = "text", on_damaged: Callable[[DataError], None] | None = None) -> Iterator[Document]:
     """The documents of `source`, one at a time, without those that are only white space.
 
     The source is looked up at once, its files are opened as they are reached. `text_key` names the key or column that holds

@@ -1,0 +1,144 @@
+"""Files and folders are written whole or not at all; a full disk and a second writer are explained."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from gpt_kit.errors import CheckpointError, DataError, FolderInUseError, GPTKitError
+from gpt_kit.files import (
+    atomic_folder,
+    check_manifest,
+    lock_folder,
+    read_json,
+    read_tensors,
+    write_atomically,
+    write_json,
+    write_tensors,
+)
+
+
+def fill_disk(monkeypatch: pytest.MonkeyPatch, code: int = errno.ENOSPC) -> None:
+    """From now on every flush to the disk fails as on a full one."""
+
+    def full(_: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", full)
+
+
+def test_a_file_is_replaced_whole_and_leaves_no_temporary(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file.txt"
+    for content, expected in (("erste Zeile ü", "erste Zeile ü".encode()), (b"\x00\xff", b"\x00\xff")):
+        write_atomically(path, content)
+        assert path.read_bytes() == expected
+    assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_keeps_the_old_file_and_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    write_atomically(tmp_path / "file", "old")
+    fill_disk(monkeypatch, code)
+    with pytest.raises(GPTKitError, match=r"the disk is full \([\d,]+ bytes free\)") as caught:
+        write_atomically(tmp_path / "file", "new")
+    assert caught.value.exit_code == 1
+    assert (tmp_path / "file").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_other_errors_of_the_system_stay_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill_disk(monkeypatch, errno.EIO)
+    with pytest.raises(OSError, match="Input/output error"):
+        write_atomically(tmp_path / "file", "new")
+
+
+def test_a_folder_appears_whole_with_its_manifest(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "made") as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "a.txt").write_text("a")
+        (folder / "b.txt").write_text("b")
+        assert not (tmp_path / "made").exists()
+    check_manifest(tmp_path / "made")
+    assert read_json(tmp_path / "made" / "MANIFEST.json").keys() == {"inner/a.txt", "b.txt"}
+    assert [p.name for p in tmp_path.iterdir()] == ["made"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, OSError(errno.ENOSPC, "full")])
+@pytest.mark.parametrize("existed", [True, False])
+def test_an_error_inside_leaves_what_was_there(tmp_path: Path, error: BaseException, existed: bool) -> None:
+    if existed:
+        with atomic_folder(tmp_path / "made") as folder:
+            (folder / "a.txt").write_text("old")
+    with pytest.raises((KeyboardInterrupt, ValueError, GPTKitError)), atomic_folder(tmp_path / "made") as folder:
+        (folder / "a.txt").write_text("new")
+        raise error
+    assert [p.name for p in tmp_path.iterdir()] == (["made"] if existed else [])
+    if existed:
+        check_manifest(tmp_path / "made")
+        assert (tmp_path / "made" / "a.txt").read_text() == "old"
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        with atomic_folder(tmp_path / "made") as folder:
+            (folder / name).write_text(name)
+    assert {p.name for p in (tmp_path / "made").iterdir()} == {"new", "MANIFEST.json"}
+    assert [p.name for p in tmp_path.iterdir()] == ["made"]
+
+
+@pytest.mark.parametrize("content", ["{", "[1, 2]", "null", '{"a.txt": 3}', "\xff"])
+def test_a_manifest_that_is_damaged_itself_is_a_damaged_checkpoint(tmp_path: Path, content: str) -> None:
+    """Whoever looks for the newest sound checkpoint catches CheckpointError, and nothing else."""
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "MANIFEST.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(CheckpointError, match=r"MANIFEST\.json|a\.txt"):
+        check_manifest(tmp_path)
+
+
+def test_tensors_come_back_with_the_mark_that_transformers_asks_for(tmp_path: Path) -> None:
+    tensors = {"a": torch.arange(6.0).reshape(2, 3).T, "b": torch.tensor(3), "c": torch.zeros(0, 4, dtype=torch.uint8)}
+    write_tensors(tmp_path / "x.safetensors", tensors)
+    found = read_tensors(tmp_path / "x.safetensors")
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensor) and found[name].dtype == tensor.dtype for name, tensor in tensors.items())
+    with safe_open(tmp_path / "x.safetensors", framework="pt") as file:
+        assert file.metadata() == {"format": "pt"}
+
+
+def test_broken_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "cut.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}")
+    (tmp_path / "cut.json").write_text('{\n"a": ')
+    for read, name, error in (
+        (read_tensors, "cut.safetensors", CheckpointError),
+        (read_tensors, "none.safetensors", CheckpointError),
+        (read_json, "cut.json", DataError),
+        (read_json, "none.json", DataError),
+    ):
+        with pytest.raises(error, match=name.replace(".", r"\.")):
+            read(tmp_path / name)
+
+
+def test_json_keeps_every_letter(tmp_path: Path) -> None:
+    value = {"prompt": "ünïcode 漢 😀 \x01", "numbers": [1, 0.1, None, True]}
+    write_json(tmp_path / "a.json", value)
+    assert read_json(tmp_path / "a.json") == value
+
+
+def test_a_folder_has_one_writer_and_the_second_is_told_who(tmp_path: Path) -> None:
+    """Another process holds it; when that process is killed the folder is free at once: no lock can be stale."""
+    code = "import sys, pathlib, gpt_kit.files as f\nwith f.lock_folder(pathlib.Path(sys.argv[1])): print('held', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        with pytest.raises(FolderInUseError, match=rf"another run \(process {holder.pid}\).*--out"), lock_folder(tmp_path / "run"):
+            pass
+        holder.kill()
+        holder.wait()
+        with lock_folder(tmp_path / "run"):
+            assert (tmp_path / "run" / ".lock").read_text() == str(os.getpid())
