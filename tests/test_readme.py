@@ -33,7 +33,7 @@ def test_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
     hub = tmp_path / "hub"
     GPTModel(create_model_config("gpt2", n_layer=1, n_embd=16, n_head=2, max_position_embeddings=8)).save_pretrained(hub)
     load_tokenizer("gpt2").save(hub)
-    monkeypatch.setattr("gpt_kit.locate._download", lambda name: hub)  # the only step that needs the network
+    monkeypatch.setattr("gpt_kit.locate._download", lambda _name: hub)  # the only step that needs the network
     commands = readme_commands()
     assert len(commands) >= 7
     for _, verb, *words in commands:

@@ -17,7 +17,7 @@ Run = Callable[..., tuple[int, str, str]]
 def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """6,000 characters of made-up sentences: one document, 30-odd different characters."""
     rng = random.Random(0)
-    words = "the a cat dog sat ran on under mat tree and then it saw was big small red".split()
+    words = ["the", "a", "cat", "dog", "sat", "ran", "on", "under", "mat", "tree", "and", "then", "it", "saw", "was", "big"]
     lines = [" ".join(rng.choices(words, k=8)) + rng.choice(".!?") for _ in range(190)]
     path = tmp_path_factory.mktemp("text") / "story.txt"
     path.write_text("\n".join(lines)[:6000], encoding="utf-8")

@@ -179,6 +179,23 @@ def test_nothing_to_resume(run: Run, tmp_path: Path) -> None:
     refused(run("train", "--out", tmp_path / "none", "--resume", "auto"), "nothing to resume", "config.toml is missing")
 
 
+def test_resuming_on_text_of_another_tokenizer(run: Run, tmp_path: Path, tiny_flags: list[str]) -> None:
+    """The same number of characters, but other ones: every shape fits, and every id would mean something else."""
+    for name, text in (("one", "abc\n" * 300), ("two", "xyz\n" * 300)):
+        (tmp_path / f"{name}.txt").write_text(text)
+        assert run("prepare", tmp_path / f"{name}.txt", "--out", tmp_path / name, "--tokenizer", "char")[0] == 0
+    flags = [*tiny_flags, "--training.max-steps", "2"]
+    assert run("train", "--data", tmp_path / "one", "--out", tmp_path / "run", *flags)[0] == 0
+    result = run("train", "--out", tmp_path / "run", "--resume", "auto", "--data", tmp_path / "two", "--training.max-steps", "4")
+    refused(result, "tokenizer")
+
+
+def test_resuming_with_another_optimizer(run: Run, tmp_path: Path, text_file: Path, tiny_flags: list[str]) -> None:
+    assert run("train", "--data", text_file, "--out", tmp_path / "run", *tiny_flags, "--training.max-steps", "2")[0] == 0
+    result = run("train", "--out", tmp_path / "run", "--resume", "auto", "--training.optimizer", "muon", "--training.max-steps", "4")
+    refused(result, "optimizer")
+
+
 def test_resuming_with_another_model(run: Run, finished_run: Path) -> None:
     refused(run("train", "--out", finished_run, "--resume", "auto", "--model.n-layer", "3"), "n_layer is 3, was 2")
 
@@ -250,7 +267,7 @@ def test_a_disk_that_fills_up_leaves_the_earlier_checkpoint(
     sync = os.fsync
 
     def full_from_step_8(handle: int) -> None:
-        if "step-00000008" in os.readlink(f"/proc/self/fd/{handle}"):
+        if "step-00000008" in str(Path(f"/proc/self/fd/{handle}").readlink()):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         sync(handle)
 

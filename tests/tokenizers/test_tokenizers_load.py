@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from tokenizers import AddedToken, models, pre_tokenizers, processors
+from tokenizers import Tokenizer as Engine
 
 from gpt_kit.errors import CheckpointError, DataError, TokenizerError
 from gpt_kit.tokenizers import (
@@ -19,8 +21,6 @@ from gpt_kit.tokenizers import (
     measure_fertility,
     train_tokenizer,
 )
-from tokenizers import AddedToken, models, pre_tokenizers, processors
-from tokenizers import Tokenizer as Engine
 
 
 def words() -> Engine:

@@ -50,8 +50,9 @@ def test_the_fast_path_gives_the_ids_of_the_tokenizers_library(bpe: Tokenizer, h
 
 def test_merges_that_tiktoken_would_apply_otherwise_stay_with_the_library(bpe: Tokenizer):
     """abc is listed as a + bc, but BPE on "abc" merges ab first: `tokenizers` gives ab, c; tiktoken would give abc."""
-    from gpt_kit.tokenizers import as_tokenizer
     from tokenizers import Tokenizer as Engine
+
+    from gpt_kit.tokenizers import as_tokenizer
 
     document = bpe.document()
     base = {token: number for token, number in document["model"]["vocab"].items() if number < 256}

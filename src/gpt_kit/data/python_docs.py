@@ -2,7 +2,8 @@
 
 About 2 MB of English. One document is a topic of the language reference (what `help("assignment")` prints), a class of the standard
 library with its methods, or a function, each docstring under a line such as `random.Random.shuffle(x)`; and one document per module
-holds its introduction with the definitions that are too short to stand alone. Modules are parsed with `ast` and never imported, since importing some of them has effects (`antigravity` opens a browser).
+holds its introduction with the definitions that are too short to stand alone. Modules are parsed with `ast` and never imported,
+since importing some of them has effects (`antigravity` opens a browser).
 
 Text that stands here twice would be known to a model before it is held out, and make it look better than it is. So a docstring
 longer than `REPEATED_CHARACTERS` is kept where it stands first, and a topic that is mostly part of longer topics is left out.

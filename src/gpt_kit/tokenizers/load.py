@@ -44,7 +44,6 @@ def as_tokenizer(tokenizer: object) -> Tokenizer:
     if isinstance(tokenizer, Tokenizer):
         return tokenizer
     import tiktoken
-
     import tokenizers
 
     if isinstance(tokenizer, tiktoken.Encoding):
