@@ -43,8 +43,7 @@ def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
 
 @pytest.mark.parametrize("module", ["gpt_kit", "gpt_kit.config", "gpt_kit.tokenizers", "gpt_kit.cli", "gpt_kit.errors"])
 def test_importing_it_imports_no_torch(module: str) -> None:
-    code = (
-        f"import sys, {module}; print([m for m in ('torch', 'transformers', 'tiktoken', 'tokenizers', 'matplotlib') if m in sys.modules])"
-    )
+    heavy = ("torch", "transformers", "tiktoken", "tokenizers", "matplotlib")
+    code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

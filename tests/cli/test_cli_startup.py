@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -28,8 +29,6 @@ def test_help_takes_less_than_a_third_of_a_second() -> None:
 
 
 def test_the_script_is_installed_and_tells_its_version() -> None:
-    from pathlib import Path
-
     script = Path(sys.executable).parent / "gpt-kit"
     found = subprocess.run([str(script), "--version"], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == f"gpt-kit {__version__}"
@@ -52,13 +51,7 @@ def test_every_command_explains_itself(run: Run, verb: str) -> None:
 def test_every_setting_of_a_run_is_a_flag_with_its_help(run: Run) -> None:
     _, out, _ = run("train", "--help")
     flat = " ".join(out.replace("│", " ").split())
-    for said in (
-        "--training.learning-rate",
-        "--model.position-embedding",
-        "--data.val-fraction",
-        "--checkpoints.keep",
-        "--logging.tensorboard",
-    ):
-        assert said in flat
+    for flag in ("training.learning-rate", "model.position-embedding", "data.val-fraction", "checkpoints.keep", "logging.tensorboard"):
+        assert f"--{flag}" in flat
     assert "Windows per update, over all micro-batches." in flat
     assert "Keep documents packed into one window from attending to each other." in flat

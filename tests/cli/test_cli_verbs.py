@@ -217,6 +217,19 @@ def test_import_writes_a_folder_that_generates(run: Run, tmp_path: Path) -> None
     assert code == 0 and out.startswith("Hello") and len(out) > len("Hello\n")
 
 
+@pytest.mark.slow
+def test_quickstart_goes_the_whole_way(run: Run, tmp_path: Path) -> None:
+    """Without network or files: text, an untrained sample, training, a curve, a sample, bits per byte; a taken folder gets a number."""
+    (tmp_path / "demo").mkdir()
+    code, out, err = run("quickstart", "--out", tmp_path / "demo", "--max-steps", "3")
+    assert (code, err) == (0, "")
+    made = tmp_path / "demo-2"
+    for said in ("1 text", "2 before", "3 train", "4 after", "bits per byte", "gzip -9", f"gpt-kit generate {made}"):
+        assert said in out, said
+    assert len(points_of(read_metrics(made / "metrics.jsonl"), "val/loss")) == 1
+    assert (made / "loss.png").exists() and not any((tmp_path / "demo").iterdir())
+
+
 def test_import_without_a_tokenizer_says_so(run: Run, finished_run: Path, tmp_path: Path) -> None:
     GPTModel.from_pretrained(finished_run).save_pretrained(tmp_path / "bare")
     code, out, _ = run("import", tmp_path / "bare", tmp_path / "ours")

@@ -6,7 +6,6 @@ and for one of them the loss scale of fp16.
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -20,7 +19,7 @@ from gpt_kit.cli import main
 from gpt_kit.files import check_manifest
 from gpt_kit.training import points_of, read_metrics
 
-STEPS = 120
+STEPS = 70
 SETTINGS = {
     "data.tokenizer": "char", "model.n-layer": 3, "model.n-embd": 48, "model.n-head": 4, "model.max-position-embeddings": 32,
     "training.max-steps": STEPS, "training.batch-size": 7, "training.micro-batch-size": 3, "training.warmup-steps": 5,
@@ -73,7 +72,7 @@ def test_a_stopped_run_ends_where_an_uninterrupted_one_ends(case: str, text_file
         records = read_metrics(run / "metrics.jsonl")
         names = ("train/loss", "val/loss", "val/whole_loss", "learning_rate", "grad_norm", "tokens_seen", "epoch")
         curves.append({name: points_of(records, name) for name in names})
-    assert len(curves[0]["train/loss"]) == STEPS and len(curves[0]["val/loss"]) == 14
+    assert len(curves[0]["train/loss"]) == STEPS and len(curves[0]["val/loss"]) == 8
     for name, points in curves[0].items():
         assert curves[1][name] == points, f"{name} differs"
     for pointer in ("last", "best"):
@@ -96,7 +95,7 @@ def test_a_second_signal_ends_the_process_at_once(text_file: Path, tmp_path: Pat
         "import sys, time, gpt_kit.training.trainer as t\n"
         "step = t.optimizer_step\n"
         "def stuck(model, *a, **k):\n"
-        "    if k.pop('stuck', None) or stuck.calls == 8: print('stuck', flush=True); time.sleep(600)\n"
+        "    if stuck.calls == 8: print('stuck', flush=True); time.sleep(600)\n"
         "    stuck.calls += 1\n"
         "    return step(model, *a, **k)\n"
         "stuck.calls = 0\n"
@@ -104,7 +103,7 @@ def test_a_second_signal_ends_the_process_at_once(text_file: Path, tmp_path: Pat
         "from gpt_kit.cli import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
-    with subprocess.Popen([sys.executable, "-c", code, *command[3:]], stdout=subprocess.PIPE, text=True, env={**os.environ}) as process:
+    with subprocess.Popen([sys.executable, "-c", code, *command[3:]], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert any(line == "stuck\n" for line in process.stdout)
         process.send_signal(signal.SIGTERM)

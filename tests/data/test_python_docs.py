@@ -48,7 +48,7 @@ def elsewhere() -> dict:
 def library(tmp_path, monkeypatch):
     """A standard library of our own: file name -> source."""
     monkeypatch.setattr(python_docs, "_language_topics", dict)
-    monkeypatch.setattr(python_docs, "SMALLEST_MODULE", 1)
+    monkeypatch.setattr(python_docs, "SMALLEST_DOCUMENT", 1)
     monkeypatch.setattr(python_docs.sysconfig, "get_path", lambda _: str(tmp_path))
 
     def read(**sources: str) -> dict[str, str]:
@@ -61,14 +61,15 @@ def library(tmp_path, monkeypatch):
     return read
 
 
-def test_the_corpus_is_megabytes_of_topics_and_modules(corpus):
+def test_the_corpus_is_megabytes_of_topics_modules_classes_and_functions(corpus):
     text = {document.origin: document.text for document in corpus}
     assert len(text) == len(corpus), "an origin names one document"
     assert 1_500_000 < sum(len(part.encode()) for part in text.values()) < 4_000_000
     assert text["python-docs/topics/assert"].startswith('assert\n\nThe "assert" statement\n')
     assert text["python-docs/random"].startswith("random\n\nRandom variable generators.\n")
-    assert "\nrandom.Random.shuffle(x)\n\nShuffle list x in place, and return None.\n" in text["python-docs/random"]
-    assert "\nclass json.decoder.JSONDecoder\n\nSimple JSON" in text["python-docs/json.decoder"]
+    assert "\nrandom.Random.shuffle(x)\n\nShuffle list x in place, and return None.\n" in text["python-docs/random.Random"]
+    assert text["python-docs/json.decoder.JSONDecoder"].startswith("class json.decoder.JSONDecoder\n\nSimple JSON")
+    assert text["python-docs/textwrap.dedent"].startswith("textwrap.dedent(text)\n\nRemove any common leading whitespace")
     assert "python-docs/json" in text, "a package stands under its own name"
 
 
@@ -78,8 +79,9 @@ def test_a_reading_in_another_process_is_equal(corpus, elsewhere):
 
 
 def test_tests_and_installed_packages_are_no_part_of_it(corpus):
-    parts = {part for document in corpus for part in document.origin.removeprefix("python-docs/").split("/")[0].split(".")}
-    assert not parts & {"site-packages", "test", "tests", "idle_test", "turtledemo", "ensurepip", "numpy", "pytest"}
+    paths = [document.origin.removeprefix("python-docs/").split("/")[0].split(".") for document in corpus]
+    assert not {path[0] for path in paths} & {"site-packages", "test", "tests", "turtledemo", "ensurepip", "numpy", "pytest"}
+    assert not {part for path in paths for part in path} & {"site-packages", "idle_test"}
 
 
 def test_no_long_docstring_stands_in_two_documents(corpus):
@@ -102,7 +104,7 @@ def test_every_document_is_utf8_and_no_shorter_than_it_must_be(corpus):
     for document in corpus:
         document.text.encode()
         assert "\0" not in document.text and "\f" not in document.text
-        assert "/topics/" in document.origin or len(document.text) >= python_docs.SMALLEST_MODULE
+        assert "/topics/" in document.origin or len(document.text) >= python_docs.SMALLEST_DOCUMENT
 
 
 def test_nothing_is_imported_and_no_warning_leaks(elsewhere):
@@ -180,12 +182,22 @@ def test_a_module_becomes_its_docstrings_in_source_order(library):
 
         Stands in.
     """
-    assert library(shapes=dedent(source))["shapes"].splitlines() == dedent(expected).splitlines()
+    texts = library(shapes=dedent(source))
+    assert list(texts) == ["shapes", "shapes.open", "shapes.Shape", "shapes.fallback"]
+    assert "\n".join(texts.values()).splitlines() == dedent(expected).splitlines()
+
+
+def test_short_definitions_go_into_their_modules_document(library, monkeypatch):
+    """And what is still too short then is left out, with nothing lost in between."""
+    monkeypatch.setattr(python_docs, "SMALLEST_DOCUMENT", 40)
+    long = "A sentence that is long enough to stand alone."
+    texts = library(a=f'def f(): """{long}"""\ndef g(): "Short, but with others enough."\ndef h(): "Short."', b='"""Tiny."""')
+    assert texts == {"a": "a\n\na.g()\n\nShort, but with others enough.\n\na.h()\n\nShort.\n", "a.f": f"a.f()\n\n{long}\n"}
 
 
 def test_a_long_signature_is_cut_between_two_arguments(library):
     arguments = ", ".join(f"argument_{i}=None" for i in range(20))
-    header = library(m=f'def f({arguments}):\n    """Documented."""')["m"].splitlines()[2]
+    header = library(m=f'def f({arguments}):\n    """Documented."""')["m.f"].splitlines()[0]
     assert header.startswith("m.f(argument_0=None, ") and header.endswith("=None, ...)")
     assert len(header) < python_docs.LONGEST_SIGNATURE + 15
 
@@ -195,8 +207,7 @@ def test_a_long_docstring_is_kept_where_it_stands_first(library):
     long, short = "Copied from one module into another. " * 3, "See the base class."
     source = f'def f():\n    """{long}"""\ndef g():\n    """{short}"""\ndef h():\n    """{long}"""\n'
     texts = library(a=source, b=source)
-    assert texts["a"].count(long.strip()) == 1 and "a.h()" not in texts["a"]
-    assert texts["b"] == f"b\n\nb.g()\n\n{short}\n"
+    assert texts == {"a.f": f"a.f()\n\n{long.strip()}\n", "a.g": f"a.g()\n\n{short}\n", "b.g": f"b.g()\n\n{short}\n"}
 
 
 def test_files_that_are_no_python_and_folders_that_are_no_library_are_passed_over(library):

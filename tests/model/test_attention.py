@@ -53,6 +53,19 @@ def test_fused_and_written_out_agree_in_value_and_gradients(
         torch.testing.assert_close(fused, written, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("has_amx", [True, False])
+def test_bf16_attention_is_close_and_stays_bf16_on_every_processor(has_amx: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the fused kernel is slow in bf16 it runs in float32 inside; from outside nothing is to be seen of that, in autocast too."""
+    monkeypatch.setattr("gpt_kit.model.attention._has_amx", lambda: has_amx)
+    q, k, v = (tensor.detach() for tensor in qkv(S, S))
+    exact = written_out_attention(q, k, v, None, 0.0)
+    for autocast in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            rounded = fused_attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), None, 0.0)
+        assert rounded.dtype == torch.bfloat16
+        torch.testing.assert_close(rounded.float(), exact, rtol=0, atol=0.04)
+
+
 def test_written_out_attention_is_the_formula() -> None:
     """One head by hand: softmax(Q Kᵀ / √D) V over the keys at or before each query."""
     q, k, v = (tensor.detach() for tensor in qkv(T, T))

@@ -238,6 +238,18 @@ def test_a_loss_that_stays_not_finite_ends_the_run_with_its_weights_saved(build:
     assert sum(map(math.isnan, losses)) >= 4, "NaN must not be hidden from the log"
 
 
+def test_a_skipped_update_does_not_advance_the_schedule(build: Build) -> None:
+    """An fp16 overflow, say, at the fourth step: the fifth runs at the rate that the fourth should have had."""
+    trainer = build(learning_rate=0.01, evaluate_every=100)
+    whole = trainer.model.loss_sum
+    trainer.model.loss_sum = lambda *a, **k: whole(*a, **k) * (math.nan if trainer.state.step == 3 else 1.0)  # type: ignore[method-assign]
+    trainer.fit()
+    config = trainer.config.training
+    found = {record["step"]: record["learning_rate"] for record in ear(trainer).records if "train/loss" in record}
+    assert found[3] == 0.01 * learning_rate_share(2, config)
+    assert [found[step] for step in (5, 6, 7)] == [0.01 * learning_rate_share(updates, config) for updates in (3, 4, 5)]
+
+
 def test_single_skipped_updates_do_not_add_up(build: Build) -> None:
     """Every tenth update is not finite, late in the run as well (150 steps: the watch has then seen its whole window)."""
     trainer = build(max_steps=150, evaluate_every=1000, micro_batch_size=0)

@@ -97,7 +97,7 @@ def _module_documents(name: str, source: bytes, kept: set[str]) -> Iterator[tupl
             module = ast.parse(source)
     except (SyntaxError, ValueError):
         return
-    texts = {name: f"{name}\n"}
+    texts: dict[str, str] = {name: f"{name}\n"}
     for title, docstring in itertools.chain([(name, ast.get_docstring(module, clean=False))], _members(module, name)):
         # "\f" parts the pages of some old sources; a lone surrogate in an example could not be written as UTF-8.
         text = inspect.cleandoc(docstring or "").replace("\f", "").encode(errors="replace").decode().rstrip()
@@ -105,13 +105,12 @@ def _module_documents(name: str, source: bytes, kept: set[str]) -> Iterator[tupl
             continue
         if len(text) > REPEATED_CHARACTERS:
             kept.add(text)
+        section = f"{text}\n" if title == name else f"{title}\n\n{text}\n"
         owner = _owner(title, name)
-        texts[owner] = texts.get(owner, "") + (
-            f"\n{text}\n" if title == name else f"{chr(10) if owner in texts else ''}{title}\n\n{text}\n"
-        )
-    short = [owner for owner, text in texts.items() if owner != name and len(text) < SMALLEST_DOCUMENT]
-    texts[name] += "".join(f"\n{texts.pop(owner)}" for owner in short)
-    yield from ((owner, text) for owner, text in texts.items() if len(text) >= SMALLEST_DOCUMENT)
+        texts[owner] = f"{texts[owner]}\n{section}" if owner in texts else section
+    for owner in [owner for owner, text in texts.items() if len(text) < SMALLEST_DOCUMENT and owner != name]:
+        texts[name] += f"\n{texts.pop(owner)}"
+    yield from ((owner, text) for owner, text in texts.items() if len(text) >= SMALLEST_DOCUMENT and text != f"{name}\n")
 
 
 def _owner(title: str, module: str) -> str:
