@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from types import TracebackType
 
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from gpt_kit.training.metrics import Record
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())  # a file gets whole lines, a terminal whole words
 PLAIN_LINES = 20  # how many lines of progress a file gets over a whole run
 
 
