@@ -93,14 +93,20 @@ def check_manifest(folder: Path) -> None:
     """
     if not (folder / MANIFEST).is_file():
         raise CheckpointError(f"{folder}: {MANIFEST} is missing, so this folder was never finished. Choose another checkpoint")
-    for name, expected in read_json(folder / MANIFEST).items():
+    try:
+        hashes = read_json(folder / MANIFEST)
+    except DataError as error:
+        raise CheckpointError(f"{error}. The file is damaged. Choose another checkpoint") from None
+    if not isinstance(hashes, dict) or not hashes:
+        raise CheckpointError(f"{folder}: {MANIFEST} lists no files, so it is damaged. Choose another checkpoint")
+    for name, expected in hashes.items():
         file = folder / name
         if not file.is_file():
             raise CheckpointError(f"{folder}: {name} is missing, though the manifest lists it. Choose another checkpoint")
         found = sha256_of_file(file)
         if found != expected:
             raise CheckpointError(
-                f"{folder}: {name} does not match its manifest (SHA-256 {found[:8]}…, expected {expected[:8]}…). "
+                f"{folder}: {name} does not match its manifest (SHA-256 {found[:8]}…, expected {str(expected)[:8]}…). "
                 "The file is damaged. Choose another checkpoint"
             )
 

@@ -173,7 +173,7 @@ def test_pruning_keeps_the_newest_and_the_best_and_clears_what_a_kill_left(
     half.mkdir()
     (half / "model.safetensors").write_bytes(b"half")
     assert newest_sound_checkpoint(tmp_path)[0] == checkpoint_folder(tmp_path, 5)
-    prune_checkpoints(tmp_path, keep=2, best_step=2)
+    prune_checkpoints(tmp_path, keep=2, step=5, best_step=2)
     assert [folder.name for folder in checkpoints_newest_first(tmp_path)] == ["step-00000005", "step-00000004", "step-00000002"]
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.startswith(".")) == []
     for folder in checkpoints_newest_first(tmp_path):

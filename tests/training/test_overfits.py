@@ -38,7 +38,7 @@ def test_one_batch_is_learned_by_heart(tiny_config: Callable[..., ModelConfig], 
     batch = make_batch(np.array([tokenizer.encode(row) for row in ROWS]))
     torch.manual_seed(0)
     model = GPTModel(tiny_config(vocab_size=tokenizer.vocab_size, **changes))
-    config = TrainingConfig(learning_rate=1e-2, weight_decay=0.0, optimizer=optimizer, max_steps=300, warmup_steps=5, schedule="linear")
+    config = TrainingConfig(learning_rate=5e-3, weight_decay=0.0, optimizer=optimizer, max_steps=300, warmup_steps=20, schedule="linear")
     optimizers = Optimizers(model, config, CPU)
     precision = choose_precision("float32", CPU)
     for number in range(config.max_steps):

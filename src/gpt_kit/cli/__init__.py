@@ -64,6 +64,8 @@ def _explain(error: BaseException) -> int:
         code, text = 130, "stopped by Ctrl-C"
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         text = f"the disk is full ({error.filename or 'while writing'}). What was saved before is intact; make room and go on"
+    elif isinstance(error, NotADirectoryError | FileExistsError | IsADirectoryError):
+        code, text = 2, f"{error.filename}: a file stands where a folder is needed, or the other way round. Choose another path"
     elif isinstance(error, PermissionError):
         code, text = 2, f"{error.filename}: no permission to write or read there. Choose another place"
     elif "out of memory" in str(error) or "can't allocate memory" in str(error):

@@ -16,9 +16,10 @@ from gpt_kit.config import PRESETS, ModelConfig, RunConfig, run_config_to_toml
 from gpt_kit.data import Corpus, EvaluationBatches, TrainingBatches, is_corpus, open_corpus, prepare_corpus
 from gpt_kit.errors import CheckpointError, ConfigError, DataError
 from gpt_kit.files import lock_folder, write_atomically, write_json
+from gpt_kit.generation import encode_prompt
 from gpt_kit.model import GPTModel, count_model
 from gpt_kit.runtime import StopRequest, choose_device, choose_precision, describe_machine, keep_freed_memory, seed_everything
-from gpt_kit.tokenizers import Tokenizer
+from gpt_kit.tokenizers import Tokenizer, check_same_tokenizer, load_tokenizer
 from gpt_kit.training import (
     MetricsFile,
     Observer,
@@ -48,6 +49,9 @@ def train_run(config: RunConfig, run: Path, resume: str = "") -> Trainer:
         checkpoint = _checkpoint_to_resume(run, resume)
         corpus = open_or_prepare(config, run)
         config = dataclasses.replace(config, model=with_vocabulary(config.model, corpus.tokenizer))
+        encode_prompt(config.evaluation.prompt, corpus.tokenizer)  # a prompt that cannot be spelled is found now, not at the first sample
+        if checkpoint is not None:
+            check_same_tokenizer(corpus.tokenizer, load_tokenizer(checkpoint).fingerprint, str(corpus.folder))
         seed_everything(config.training.seed)
         model = GPTModel(config.model).to(device)
         model.activation_checkpointing = config.training.activation_checkpointing

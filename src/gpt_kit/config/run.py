@@ -14,7 +14,9 @@ from gpt_kit.errors import ConfigError
 
 def _check(section: str, config: Any, at_least: dict[str, float], shares: tuple[str, ...] = ()) -> None:
     problems = [
-        f"{name} must be at least {low}; got {getattr(config, name)}" for name, low in at_least.items() if getattr(config, name) < low
+        f"{name} must be at least {low}; got {getattr(config, name)}"
+        for name, low in at_least.items()
+        if not low <= getattr(config, name) < float("inf")  # false for NaN too
     ]
     problems += [f"{name} must be from 0 to 1; got {getattr(config, name)}" for name in shares if not 0 <= getattr(config, name) <= 1]
     if problems:

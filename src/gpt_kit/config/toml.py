@@ -59,11 +59,16 @@ def run_config_from_dict(content: dict[str, Any], *, preset: str | None = None, 
                 problems.append(f"[{section}] {key} {problem}; got {value!r}")
     if problems:
         raise ConfigError(f"{where}this configuration cannot be used:\n  - " + "\n  - ".join(problems))
-    try:
-        sections = {name: kind(**content.get(name, {})) for name, kind in SECTIONS.items() if name != "model"}
-        return RunConfig(model=create_model_config(preset or named, **content.get("model", {})), **sections)
-    except ConfigError as error:
-        raise ConfigError(f"{where}{error}") from None
+    sections: dict[str, Any] = {}
+    for name, kind in SECTIONS.items():
+        try:
+            settings = content.get(name, {})
+            sections[name] = create_model_config(preset or named, **settings) if name == "model" else kind(**settings)
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError(where + "\n".join(problems))
+    return RunConfig(**sections)
 
 
 def run_config_to_toml(config: RunConfig) -> str:
@@ -93,7 +98,7 @@ def _type_problem(value: Any, kind: Any) -> str | None:
 
 def _toml_value(value: Any) -> str:
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=True)  # a JSON string is a TOML basic string
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # otherwise a JSON string is a TOML basic string
     if isinstance(value, bool):
         return "true" if value else "false"
     return repr(value)

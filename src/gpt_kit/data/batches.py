@@ -79,6 +79,8 @@ class TrainingBatches:
         check_long_enough(len(tokens), length, "the training text")
         self.tokens, self.length, self.batch_size, self.seed = tokens, length, batch_size, seed
         self.stride, self.order, self.document_separator = stride or length, order, document_separator
+        if self.stride > length:
+            raise DataError(f"a stride of {stride} over windows of {length} tokens would leave tokens between them unread; make it smaller")
         self.num_starts = len(tokens) - length  # every place where a window fits
 
     @property
@@ -123,6 +125,10 @@ class EvaluationBatches:
         if len(tokens) < 2:
             raise DataError(f"the validation text has {len(tokens)} tokens; at least 2 are needed. Give it more text")
         self.tokens, self.length, self.batch_size, self.stride = tokens, length, batch_size, stride or length
+        if self.stride > length:
+            raise DataError(
+                f"a stride of {stride} over windows of {length} tokens would leave tokens between them unscored; make it smaller"
+            )
         self.num_targets = min(len(tokens) - 1, max_tokens or len(tokens))
         self.document_separator = document_separator
 

@@ -73,20 +73,8 @@ def prepare_corpus(source: str, folder: Path, config: CorpusConfig, progress: Pr
     tokenizer = _make_tokenizer(config, lambda: _sides(documents(), is_val, survey, config), progress)
     with atomic_folder(folder) as temporary:
         writers = {name: ShardWriter(temporary, name, tokenizer.vocab_size, tokenizer.fingerprint) for name in ("train", "val")}
-        counts = {name: {"documents": 0, "bytes": 0, "characters": 0} for name in writers}
-        done = 0
-        for name, texts in _batches(_sides(documents(), is_val, survey, config)):
-            opening = [] if tokenizer.end_of_text_id is None else [tokenizer.end_of_text_id]
-            for text, ids in zip(texts, tokenizer.encode_batch(texts), strict=True):
-                writers[name].write([*opening, *ids])
-                size = len(text.encode("utf-8", "surrogatepass"))
-                counts[name]["documents"] += 1
-                counts[name]["bytes"] += size
-                counts[name]["characters"] += len(text)
-                done += size
-            progress("encoding", done, survey.bytes)
-        for writer in writers.values():
-            writer.close()
+        with writers["train"], writers["val"]:
+            counts = _write_shards(writers, tokenizer, _sides(documents(), is_val, survey, config), survey.bytes, progress)
         tokenizer.save(temporary)
         info = {
             "format": FORMAT,
@@ -117,6 +105,22 @@ def open_corpus(folder: Path) -> Corpus:
         name: TokenArray([open_shard(folder / shard, tokenizer.fingerprint) for shard in info[name]["shards"]]) for name in ("train", "val")
     }
     return Corpus(folder, info, sides["train"], sides["val"], tokenizer)
+
+
+def _write_shards(
+    writers: dict[str, ShardWriter], tokenizer: Tokenizer, sided: Iterable[tuple[str, str]], all_bytes: int, progress: Progress
+) -> dict[str, dict[str, int]]:
+    """Encode every document and count what was written, by side."""
+    counts = {name: {"documents": 0, "bytes": 0, "characters": 0} for name in writers}
+    opening = [] if tokenizer.end_of_text_id is None else [tokenizer.end_of_text_id]
+    for name, texts in _batches(sided):
+        for text, ids in zip(texts, tokenizer.encode_batch(texts), strict=True):
+            writers[name].write([*opening, *ids])
+            counts[name]["documents"] += 1
+            counts[name]["bytes"] += len(text.encode("utf-8", "surrogatepass"))
+            counts[name]["characters"] += len(text)
+        progress("encoding", sum(count["bytes"] for count in counts.values()), all_bytes)
+    return counts
 
 
 def _document_reader(source: str, text_key: str) -> Callable[[], Iterable[Document]]:

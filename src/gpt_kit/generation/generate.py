@@ -121,7 +121,7 @@ def stream_text(
             yield text[len(released) : min(found)]
             return
         safe = text.rstrip("\ufffd")  # half a character so far; its other bytes may follow
-        safe = safe[: len(safe) - hold_back] if hold_back else safe
+        safe = safe[: max(0, len(safe) - hold_back)]
         if len(safe) > len(released):
             yield safe[len(released) :]
             released = safe
@@ -137,10 +137,10 @@ def generate_text(model: GPTModel, tokenizer: Tokenizer, prompt: str, max_new_to
 
 
 def encode_prompt(prompt: str, tokenizer: Tokenizer) -> list[int]:
-    """The ids of a prompt; an empty one is the beginning of a new document (or a new line, where there is no such token)."""
+    """The ids of a prompt; an empty one is the beginning of a new document (or the first entry, where no token says so)."""
     if prompt:
         return tokenizer.encode(prompt)
-    return [tokenizer.end_of_text_id] if tokenizer.end_of_text_id is not None else tokenizer.encode("\n")
+    return [tokenizer.end_of_text_id or 0]
 
 
 def text_to_token_ids(text: str, tokenizer: object) -> Tensor:

@@ -39,10 +39,12 @@ STATE_FOLDER = "training_state"
 
 @dataclass
 class TrainingState:
-    """Everything that must survive, beside weights, optimizer state and random states. The data cursor is `step` (data/order.py)."""
+    """Everything that must survive, beside weights, optimizer state and random states. Batches are a function of `step`."""
 
     step: int = 0
-    """Updates done."""
+    """Steps done: the cursor into the data."""
+    updates: int = 0
+    """Steps that changed the weights: the clock of the learning rate."""
     tokens_seen: int = 0
     """Tokens read in training."""
     evaluated_step: int = 0
@@ -120,10 +122,18 @@ def newest_sound_checkpoint(run: Path) -> tuple[Path | None, list[str]]:
     return None, damaged
 
 
-def prune_checkpoints(run: Path, keep: int, best_step: int) -> None:
-    """Delete all but the newest `keep` checkpoints and the best one, and what a kill left half-written."""
-    best = checkpoint_folder(run, best_step)
-    for folder in checkpoints_newest_first(run)[keep:]:
+def prune_checkpoints(run: Path, keep: int, step: int, best_step: int) -> None:
+    """Delete all but the newest `keep` checkpoints and the best one, and what a kill left half-written.
+
+    Checkpoints from after `step` belong to a past that the run went back from: they are set aside as `abandoned-…`, not deleted.
+    """
+    current, best = checkpoint_folder(run, step), checkpoint_folder(run, best_step)
+    folders = checkpoints_newest_first(run)
+    for folder in folders:
+        if folder.name > current.name:
+            shutil.rmtree(folder.with_name(f"abandoned-{folder.name}"), ignore_errors=True)
+            folder.rename(folder.with_name(f"abandoned-{folder.name}"))
+    for folder in [folder for folder in folders if folder.name <= current.name][keep:]:
         if folder != best:
             doomed = folder.with_name(f"{INCOMPLETE}{folder.name}")
             folder.rename(doomed)  # first out of sight, so that a kill in mid-deletion leaves nothing that looks whole

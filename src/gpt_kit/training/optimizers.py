@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from gpt_kit.config import TrainingConfig
 from gpt_kit.errors import CheckpointError
 
+STATE_KEYS = {torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"}, torch.optim.Muon: {"momentum_buffer"}}
 MUON_MOMENTUM = 0.95  # Jordan et al. 2024, the value of all published runs
 
 
@@ -88,6 +89,12 @@ class Optimizers:
         for optimizer in self.optimizers:
             for parameter in _parameters_of(optimizer):
                 state = states.get(self.names[parameter], {})
+                if states and state.keys() != STATE_KEYS[type(optimizer)]:
+                    kind = type(optimizer).__name__
+                    raise CheckpointError(
+                        f"the optimizer state of {self.names[parameter]} holds {', '.join(sorted(state)) or 'nothing'}, "
+                        f"which is not {kind}'s. Resume with the optimizer that the run was started with (--training.optimizer)"
+                    )
                 optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in state.items()}
 
 

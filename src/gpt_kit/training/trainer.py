@@ -7,6 +7,7 @@ Every decision is a function of the step alone, so a run that was stopped anywhe
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -86,13 +87,13 @@ class Trainer:
         self._progress("saving")
         self.state.scaler = self.precision.scaler.state_dict()
         save_checkpoint(self.run, self.model, self.optimizers, self.state, self.tokenizer)
-        prune_checkpoints(self.run, self.config.checkpoints.keep, self.state.best_step)
+        prune_checkpoints(self.run, self.config.checkpoints.keep, self.state.step, self.state.best_step)
         self._saved_step = self.state.step
 
     def _step(self) -> None:
         config, state = self.config.training, self.state
         started = time.perf_counter()
-        self.optimizers.set_learning_rate_share(learning_rate_share(state.step, config))
+        self.optimizers.set_learning_rate_share(learning_rate_share(state.updates, config))
         batch = self.train_batches.batch(state.step)
         report = optimizer_step(
             self.model,
@@ -104,6 +105,7 @@ class Trainer:
         )
         seconds = time.perf_counter() - started
         state.step += 1
+        state.updates += report.updated
         state.tokens_seen += report.tokens
         state.elapsed_seconds += seconds
         self._seconds += seconds
@@ -146,8 +148,9 @@ class Trainer:
         if self.config.evaluation.sample_tokens:
             self._write_sample(val_loss)
         state.evaluated_step = state.step
-        if state.best_val_loss is None or val_loss < state.best_val_loss:
+        if math.isfinite(val_loss) and (state.best_val_loss is None or val_loss < state.best_val_loss):
             state.best_val_loss, state.best_step = val_loss, state.step
+            self._saved_step = -1  # what may be saved of this step does not know yet that it is the best
         self._record(record)
         self._say(self.watch.after_evaluation(state.step, val_loss))
 

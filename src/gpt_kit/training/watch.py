@@ -30,6 +30,8 @@ class Watch:
 
     def after_step(self, step: int, loss: float, epoch: float) -> list[str]:
         """Remarks on one training step."""
+        if not math.isfinite(loss):
+            return []  # a skipped update: said elsewhere, and no part of the statistics
         remarks = []
         if len(self.losses) == SPIKE_WINDOW:
             mean, deviation = statistics.fmean(self.losses), statistics.stdev(self.losses)
