@@ -9,6 +9,7 @@ from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers or the hub are imported: no test may reach for the network
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; two threads each on two cores would wait for one another
 
 import pytest
 import torch

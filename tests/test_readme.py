@@ -39,7 +39,7 @@ def test_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
     for _, verb, *words in commands:
         small = [*SMALL, "--training.batch-size", "2"] if verb == "train" and "--resume" not in words else []
         if "--config" in words:
-            small += ["--training.max-steps", "2"]
+            small += ["--training.max-steps", "2", "--data.stride", "8"]
         if "--training.max-steps" in words:
             words[words.index("--training.max-steps") + 1] = "3"
         assert main([verb, *words, *small]) == 0, capsys.readouterr().err
