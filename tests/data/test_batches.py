@@ -107,6 +107,12 @@ def test_a_stride_beyond_the_context_is_refused() -> None:
         list(EvaluationBatches(tokens_of(50), length=7, batch_size=2, stride=9))
 
 
+def test_a_training_stride_beyond_the_context_is_refused() -> None:
+    """It would leave tokens between the windows that no epoch ever reads."""
+    with pytest.raises(InputError, match="stride of 8 over windows of 7"):
+        TrainingBatches(tokens_of(50), length=7, batch_size=2, seed=0, stride=8)
+
+
 def test_evaluation_is_the_same_every_time() -> None:
     batches = EvaluationBatches(tokens_of(40), length=7, batch_size=2, stride=3)
     for first, second in zip(batches, batches, strict=True):

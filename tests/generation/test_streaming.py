@@ -128,7 +128,7 @@ def test_the_whole_text_is_the_joined_stream(tiny_config: Callable[..., ModelCon
 def test_an_empty_prompt_begins_a_new_document() -> None:
     assert encode_prompt("", GPT2) == [50256]
     assert encode_prompt("", BYTE) == [256]
-    assert encode_prompt("", train_tokenizer("char", ["a\nb"])) == train_tokenizer("char", ["a\nb"]).encode("\n")
+    assert encode_prompt("", train_tokenizer("char", ["a\nb"])) == [0]  # no token says so; the first entry will do
     assert encode_prompt("Hi", GPT2) == GPT2.encode("Hi")
 
 

@@ -180,6 +180,18 @@ def test_pruning_keeps_the_newest_and_the_best_and_clears_what_a_kill_left(
         check_manifest(folder)
 
 
+def test_checkpoints_of_an_abandoned_future_are_set_aside_and_not_counted(
+    parts: tuple[GPTModel, Optimizers], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    """The run went back from step 9 to 5: 9 is neither resumed from nor kept instead of 5, and what it cost is not thrown away."""
+    for step in (2, 5, 9):
+        save_checkpoint(tmp_path, *parts, TrainingState(step=step), tokenizer)
+    prune_checkpoints(tmp_path, keep=1, step=5, best_step=0)
+    assert [folder.name for folder in checkpoints_newest_first(tmp_path)] == ["step-00000005"]
+    assert newest_sound_checkpoint(tmp_path) == (checkpoint_folder(tmp_path, 5), [])
+    check_manifest(tmp_path / "checkpoints" / "abandoned-step-00000009")
+
+
 def test_a_run_without_checkpoints_has_none(tmp_path: Path) -> None:
     assert newest_sound_checkpoint(tmp_path) == (None, [])
     with pytest.raises(CheckpointError, match=r"no finished checkpoint yet.*--resume auto"):

@@ -280,6 +280,17 @@ def test_saving_after_going_back_to_an_older_checkpoint_keeps_what_was_just_save
     check_manifest(tmp_path / "checkpoints" / last)
 
 
+def test_after_going_back_best_names_the_best_of_this_run(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validation 3.0, 2.0, 1.0 at steps 2, 4, 6; resumed from 4, step 6 has 2.5 this time: `best` is 4, not the new and worse 6."""
+    scripted_losses(monkeypatch, [3.0, 2.0, 1.0])
+    build(max_steps=6, keep=9).fit()
+    assert best_checkpoint(tmp_path).name == "step-00000006"
+    scripted_losses(monkeypatch, [2.5])
+    state = build(resume=tmp_path / "checkpoints" / "step-00000004", max_steps=6, keep=9).fit()
+    assert (state.best_step, state.best_val_loss) == (4, 2.0)
+    assert best_checkpoint(tmp_path).name == "step-00000004"
+
+
 def test_without_validation_text_the_run_trains_all_the_same(build: Build, tmp_path: Path) -> None:
     trainer = build()
     trainer.val_batches = None

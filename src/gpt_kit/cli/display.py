@@ -32,6 +32,7 @@ class LiveDisplay:
         self.first_step, self.max_steps = first_step, max_steps
         self.started = time.monotonic()
         self.figures: Record = {}
+        self.next_line = 0  # the step from which on a file gets its next line
         self.progress_bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
@@ -56,7 +57,8 @@ class LiveDisplay:
         step = record["step"]
         if console.is_terminal:
             self.progress_bar.update(self.task, figures=self.figures)
-        elif "val/loss" in record or step == 1 or step % max(1, self.max_steps // PLAIN_LINES) == 0:
+        elif "val/loss" in record or step >= self.next_line:
+            self.next_line = step + self.max_steps // PLAIN_LINES
             shown = [f"{name} {record[name]:.3f}" for name in ("train/loss", "val/loss", "val/whole_loss") if name in record]
             if "tokens_per_second" in record:
                 shown.append(f"{record['tokens_per_second']:,.0f} tokens/s")
@@ -80,7 +82,7 @@ class LiveDisplay:
         if done <= 0:
             return ""
         seconds = (time.monotonic() - self.started) / done * (self.max_steps - step)
-        return f"{seconds // 60:.0f}:{seconds % 60:02.0f} left"
+        return "{}:{:02d} left".format(*divmod(round(seconds), 60))
 
 
 class PrepareDisplay:
