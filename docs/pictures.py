@@ -6,6 +6,7 @@ gpt-kit quickstart --out runs/quickstart && python docs/pictures.py runs/quickst
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -17,7 +18,7 @@ shutil.copy(run / "loss.png", images / "loss.png")
 
 command = ["generate", str(run), "--prompt", prompt, "--max-new-tokens", "160", "--temperature", "0.7", "--top-k", "50", "--seed", "1"]
 text = subprocess.run([sys.executable, "-m", "gpt_kit", *command], check=True, capture_output=True, text=True).stdout.rstrip()
-lines = [line[:78] for line in text.splitlines()][:20]
+lines = [part for line in text.splitlines() for part in textwrap.wrap(line, 78) or [""]][:20]
 
 figure = Figure(figsize=(8, 4.5), dpi=120, facecolor="#1b1f24")
 FigureCanvasAgg(figure)

@@ -46,7 +46,7 @@ class AMPTrainer:
         max_grad_norm: float = 1.0,
         ignore_index: int = IGNORE_INDEX,
     ) -> float:
-        """One update; gives the loss before it. A float16 overflow skips the update and lowers the scale.
+        """One update; gives the loss before it. A gradient that is not finite changes nothing but float16's scale, which is lowered.
 
         Raises: DataError when no target is scored; DeviceError for a precision that the device lacks.
         """
@@ -57,8 +57,8 @@ class AMPTrainer:
             loss = compute_batch_loss(input_batch, target_batch, model, device, ignore_index)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(optimizer)
-        clip_gradients(model, max_grad_norm)
-        self.scaler.step(optimizer)
+        if clip_gradients(model, max_grad_norm).isfinite():
+            self.scaler.step(optimizer)
         self.scaler.update()
         return loss.item()
 

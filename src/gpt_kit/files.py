@@ -8,12 +8,14 @@ Left-overs of a kill begin with `.incomplete-` and are never read.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import hashlib
 import json
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -62,13 +64,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             write_manifest(temporary)
             for file in _files_below(temporary):
                 _flush_to_disk(file)
-        if path.exists():
+        if not path.exists():
+            temporary.rename(path)
+        elif not _exchange(temporary, path):  # no such call on this system: two renames, with an instant in between
             replaced = path.with_name(f"{INCOMPLETE}{path.name}-{uuid.uuid4().hex[:8]}")
             path.rename(replaced)
             temporary.rename(path)
             shutil.rmtree(replaced, ignore_errors=True)
-        else:
-            temporary.rename(path)
         _flush_to_disk(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -157,7 +159,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
     with open(folder / ".lock", "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             file.seek(0)
             owner = file.read().strip() or "unknown"
             raise FolderInUseError(
@@ -166,7 +168,18 @@ def lock_folder(folder: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            if [entry.name for entry in folder.iterdir()] == [".lock"]:  # nothing came of it: leave nothing behind
+                shutil.rmtree(folder)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Let two paths change places in one instant (Linux, renameat2). False where that cannot be done."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    at_cwd, exchange = -100, 2  # <fcntl.h>, <linux/fs.h>
+    return rename is not None and rename(at_cwd, bytes(a.absolute()), at_cwd, bytes(b.absolute()), exchange) == 0
 
 
 def _files_below(folder: Path) -> list[Path]:

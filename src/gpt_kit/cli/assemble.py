@@ -45,7 +45,7 @@ def train_run(config: RunConfig, run: Path, resume: str = "") -> Trainer:
     keep_freed_memory()
     device = choose_device(config.training.device)
     precision = choose_precision(config.training.precision, device)
-    with lock_folder(run), StopRequest() as stop:
+    with lock_folder(run):
         checkpoint = _checkpoint_to_resume(run, resume)
         corpus = open_or_prepare(config, run)
         config = dataclasses.replace(config, model=with_vocabulary(config.model, corpus.tokenizer))
@@ -69,7 +69,7 @@ def train_run(config: RunConfig, run: Path, resume: str = "") -> Trainer:
             {"gpt_kit": __version__, "started_at": time.strftime("%Y-%m-%d %H:%M:%S %z"), **describe_machine()},
         )
         _announce(config, corpus, device, precision.name, state, checkpoint)
-        with _observers(config, run, state) as observers:
+        with StopRequest() as stop, _observers(config, run, state) as observers:
             trainer = Trainer(
                 run, config, model, optimizers, train_batches, val_batches, whole_val_batches,
                 corpus.tokenizer, device, precision, observers, state, stop,

@@ -75,6 +75,8 @@ def _parse(words: Sequence[str]) -> TrainArguments:
         if not (Path(out) / "config.toml").is_file():
             raise ConfigError(f"{out}: nothing to resume (config.toml is missing). Start a run there without --resume, or check --out")
         config_file = str(Path(out) / "config.toml")
+        if peek(words, "--model") is not None:
+            raise ConfigError("--model cannot be changed when a run is resumed: its shape is the run's own. Leave it out")
     base = load_run_config(Path(config_file) if config_file else None, preset=peek(words, "--model"))
     sections = {section.name: getattr(base, section.name) for section in dataclasses.fields(RunConfig)}
     out_default = Path(out) if out else tyro.MISSING

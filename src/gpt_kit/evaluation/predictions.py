@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from gpt_kit.data import Batch
 from gpt_kit.evaluation.loss import evaluation_mode
+from gpt_kit.model import GPTModel
 from gpt_kit.tokenizers import Tokenizer
 
 
@@ -27,11 +27,12 @@ class Prediction:
         return self.target == self.predicted
 
 
-def predict_batch(model: nn.Module, batch: Batch, tokenizer: Tokenizer, device: torch.device, rows: int = 1) -> list[Prediction]:
+def predict_batch(model: GPTModel, batch: Batch, tokenizer: Tokenizer, device: torch.device, rows: int = 1) -> list[Prediction]:
     """The predictions along the first `rows` rows of a batch."""
-    inputs, targets = batch.inputs[:rows].to(device), batch.targets[:rows].to(device)
+    first = batch.split(rows)[0].to(device)
+    inputs, targets = first.inputs, first.targets
     with evaluation_mode(model):
-        probabilities = model(inputs).float().softmax(dim=-1)  # (rows, T, V)
+        probabilities = model(inputs, document_ids=first.document_ids).float().softmax(dim=-1)  # (rows, T, V)
     chosen = probabilities.argmax(dim=-1)
     of_target = probabilities.gather(-1, targets.clamp(min=0)[..., None])[..., 0]
     return [

@@ -105,6 +105,7 @@ def stream_text(
     use_cache: bool = True,
 ) -> Iterator[str]:
     """Yield the continuation of `prompt` in pieces that never cut a character, up to the end token or one of the `stop` strings."""
+    stop = [text for text in stop if text]
     released = ""
     ids: list[int] = []
     hold_back = max((len(text) for text in stop), default=1) - 1  # the last characters might be the beginning of a stop string

@@ -67,7 +67,7 @@ def checkpoint_folder(run: Path, step: int) -> Path:
 
 
 def save_checkpoint(run: Path, model: GPTModel, optimizers: Optimizers, state: TrainingState, tokenizer: Tokenizer) -> Path:
-    """Write the checkpoint of `state.step`, then let `last` (and `best`, if this is the best step) name it."""
+    """Write the checkpoint of `state.step`, then let `last` (and `best`, if it is the best) name it."""
     folder = checkpoint_folder(run, state.step)
     with atomic_folder(folder) as temporary:
         save_weights(temporary, model.config, model.exported_tensors(), end_of_text_id=tokenizer.end_of_text_id)
@@ -78,9 +78,15 @@ def save_checkpoint(run: Path, model: GPTModel, optimizers: Optimizers, state: T
         write_tensors(training / "optimizer.safetensors", optimizers.state_tensors())
         write_tensors(training / "random.safetensors", random_state())
     write_atomically(run / "checkpoints" / "last", folder.name + "\n")
-    if state.best_step == state.step:
-        write_atomically(run / "checkpoints" / "best", folder.name + "\n")
+    point_to_best(run, state.best_step)
     return folder
+
+
+def point_to_best(run: Path, best_step: int) -> None:
+    """Let `best` name the checkpoint of the best step, if there is one."""
+    folder = checkpoint_folder(run, best_step)
+    if folder.is_dir():
+        write_atomically(run / "checkpoints" / "best", folder.name + "\n")
 
 
 def restore_checkpoint(folder: Path, model: GPTModel, optimizers: Optimizers) -> TrainingState:

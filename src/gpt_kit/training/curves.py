@@ -13,7 +13,7 @@ DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # the eight dot
 
 def points_of(records: Sequence[Record], name: str) -> list[tuple[float, float]]:
     """(step, value) wherever `name` was measured."""
-    return [(record["step"], record[name]) for record in records if name in record]
+    return [(record["step"], record[name]) for record in records if record.get(name) is not None]
 
 
 def draw_loss_png(path: Path, records: Sequence[Record], title: str) -> None:

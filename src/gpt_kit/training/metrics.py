@@ -7,6 +7,7 @@ A record is one dictionary per step that was measured: `step`, `tokens_seen`, an
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,7 +43,8 @@ class MetricsFile:
 
     def record(self, record: Record) -> None:
         """Append one line."""
-        self._file.write(json.dumps(record) + "\n")
+        known = {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()}
+        self._file.write(json.dumps(known) + "\n")  # JSON has no NaN: null says that it was measured and is no number
         self._file.flush()
 
     def say(self, text: str) -> None:

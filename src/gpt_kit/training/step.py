@@ -103,14 +103,14 @@ def train_step_with_gradient_clipping(
 ) -> float:
     """One update with any torch optimizer: loss, backward, clip, step. Gives the loss before the update.
 
-    The learning rate is the optimizer's own. Raises: DataError when no target is scored.
+    A gradient that is not finite changes nothing. The learning rate is the optimizer's own. Raises: DataError when no target is scored.
     """
     model.train()
     optimizer.zero_grad()
     loss = compute_batch_loss(input_batch, target_batch, model, device, ignore_index)
     loss.backward()  # type: ignore[no-untyped-call]
-    clip_gradients(model, max_grad_norm)
-    optimizer.step()
+    if clip_gradients(model, max_grad_norm).isfinite():
+        optimizer.step()
     return loss.item()
 
 

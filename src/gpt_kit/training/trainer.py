@@ -23,14 +23,14 @@ from gpt_kit.generation import Sampling, generate_text
 from gpt_kit.model import GPTModel
 from gpt_kit.runtime import Precision, StopRequest
 from gpt_kit.tokenizers import Tokenizer
-from gpt_kit.training.checkpoint import TrainingState, prune_checkpoints, save_checkpoint
+from gpt_kit.training.checkpoint import TrainingState, point_to_best, prune_checkpoints, save_checkpoint
 from gpt_kit.training.metrics import Observer, Record
 from gpt_kit.training.optimizers import Optimizers
 from gpt_kit.training.schedules import learning_rate_share
 from gpt_kit.training.step import StepReport, optimizer_step
 from gpt_kit.training.watch import Watch
 
-MOST_SKIPPED_UPDATES = 5  # in a row; one is bad luck or an fp16 overflow, five are a diverged run
+MOST_SKIPPED_UPDATES = 5  # in a row; one is bad luck, five are a diverged run
 SAMPLE_SEED = 1  # samples of different steps differ by the model alone
 
 
@@ -115,7 +115,10 @@ class Trainer:
 
     def _tell(self, report: StepReport) -> None:
         state, interval = self.state, self.config.logging.interval
-        state.skipped_updates = 0 if report.updated else state.skipped_updates + 1
+        if report.updated:
+            state.skipped_updates = 0
+        elif self.precision.scaler.get_scale() <= 1:  # above that, fp16 is still looking for a loss scale that fits
+            state.skipped_updates += 1
         remarks = self.watch.after_step(state.step, report.loss, self.train_batches.epoch_of(state.step))
         if not report.updated:
             remarks = self.watch.after_skipped_update(state.step)
@@ -150,7 +153,7 @@ class Trainer:
         state.evaluated_step = state.step
         if math.isfinite(val_loss) and (state.best_val_loss is None or val_loss < state.best_val_loss):
             state.best_val_loss, state.best_step = val_loss, state.step
-            self._saved_step = -1  # what may be saved of this step does not know yet that it is the best
+            point_to_best(self.run, state.best_step)  # where this step was saved before it was evaluated: stopped, then resumed
         self._record(record)
         self._say(self.watch.after_evaluation(state.step, val_loss))
 
