@@ -8,9 +8,9 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
-from gpt_kit import __version__
 from gpt_kit.config.suggest import did_you_mean
 from gpt_kit.errors import ConfigError, GPTKitError
+from gpt_kit.version import __version__
 
 VERBS = {
     "quickstart": "train a small GPT on Python's own documentation and watch it learn to write (about 4 minutes)",

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from gpt_kit import __version__
 from gpt_kit.cli.display import LiveDisplay, PrepareDisplay, console
 from gpt_kit.config import PRESETS, ModelConfig, RunConfig, run_config_to_toml
 from gpt_kit.data import Corpus, EvaluationBatches, TrainingBatches, is_corpus, open_corpus, prepare_corpus
@@ -33,6 +32,7 @@ from gpt_kit.training import (
     read_metrics,
     restore_checkpoint,
 )
+from gpt_kit.version import __version__
 
 CONTIGUOUS_WARNING = (
     "validation is the end of the same text: it tells how well the model continues this text, not how well it does on others"
