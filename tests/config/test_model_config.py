@@ -86,7 +86,12 @@ def test_all_problems_are_reported_at_once() -> None:
         ({"n_layer": True}, "n_layer must be a whole number; got True"),
         ({"qkv_bias": 1}, "qkv_bias must be true or false; got 1"),
         ({"residual_dropout": "0.1"}, "residual_dropout must be a number"),
-        ({"residual_dropout": float("nan")}, "residual_dropout must be at least 0 and below 1; got nan"),
+        ({"residual_dropout": float("nan")}, "residual_dropout must be finite; got nan"),
+        ({"layer_norm_epsilon": float("inf")}, "layer_norm_epsilon must be finite; got inf"),
+        ({"initializer_range": float("nan")}, "initializer_range must be finite; got nan"),
+        ({"initializer_range": 10**400}, "initializer_range must be finite"),
+        ({"n_layer": 2**63}, r"n_layer must be below 2\*\*63; got 9223372036854775808"),
+        ({"n_embd": 9, "n_head": 3, "position_embedding": "sinusoidal"}, "sinusoidal positions need an even n_embd; got 9"),
         ({"vocab_multiple": 0}, "vocab_multiple must be at least 1"),
     ],
     ids=str,
@@ -94,6 +99,34 @@ def test_all_problems_are_reported_at_once() -> None:
 def test_a_shape_that_cannot_be_built_is_explained(changes: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         create_model_config("gpt2", **changes)
+
+
+def test_sinusoids_need_an_even_width_but_rotary_positions_an_even_head_width() -> None:
+    sizes = {"n_embd": 6, "n_head": 2}  # D = 3
+    assert create_model_config("gpt2", **sizes, position_embedding="sinusoidal").head_width == 3
+    with pytest.raises(ConfigError, match="rotary positions need an even head width; n_embd / n_head is 3"):
+        create_model_config("gpt2", **sizes, position_embedding="rotary")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "n_head"),
+    [
+        ("gpt2-small", {"n_embd": 64}, 1),
+        ("gpt2-small", {"n_embd": 192}, 12),  # the preset's heads divide it, so they stay
+        ("gpt1", {"n_embd": 320}, 5),
+        ("gpt2-xl", {"n_embd": 768}, 12),
+        ("gpt2", {"n_embd": 64, "n_head": 4}, 4),
+    ],
+)
+def test_a_width_that_the_presets_heads_do_not_divide_gets_heads_of_64_channels(name: str, changes: dict[str, int], n_head: int) -> None:
+    assert create_model_config(name, n_layer=2, **changes).n_head == n_head
+
+
+@pytest.mark.parametrize("changes", [{"n_embd": 100}, {"n_embd": 64, "n_head": 12}, {"n_embd": -64}, {"n_embd": 64.0}], ids=str)
+def test_no_other_width_gets_other_heads(changes: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="n_embd") as caught:
+        create_model_config("gpt2", **changes)
+    assert "n_head must" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("vocab_size", "multiple", "padded"), [(50257, 64, 50304), (61, 64, 64), (64, 64, 64), (65, 64, 128), (7, 1, 7)])

@@ -8,6 +8,7 @@ a ConfigError that lists everything that is wrong with it.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -16,6 +17,7 @@ from gpt_kit.errors import ConfigError
 
 Positions = Literal["learned", "sinusoidal", "rotary"]
 Norm = Literal["pre", "post"]
+HEAD_WIDTH = 64  # channels D of one head in every published size of GPT-1 and GPT-2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,15 +25,15 @@ class ModelConfig:
     """Shape of one decoder-only transformer."""
 
     vocab_size: int = 50257
-    """Entries V of the vocabulary, in tokens. Training takes it from the tokenizer."""
+    """Entries V of the vocabulary, in tokens, 1 or more. Training takes it from the tokenizer."""
     max_position_embeddings: int = 1024
-    """Context length T: the most tokens the model can look at, and the length of a training window."""
+    """Context length T, in tokens, 1 or more: the most the model can look at, and the length of a training window."""
     n_embd: int = 768
-    """Width C of the residual stream, in channels; a multiple of n_head."""
+    """Width C of the residual stream, in channels: a multiple of n_head."""
     n_layer: int = 12
-    """Transformer blocks."""
+    """Number of transformer blocks, 1 or more."""
     n_head: int = 12
-    """Attention heads H per block; must divide n_embd."""
+    """Number of attention heads H per block; must divide n_embd (the published sizes have n_embd / 64)."""
     n_inner: int = 0
     """Hidden width of the feed-forward layers, in channels; 0 means 4 x n_embd."""
     norm: Norm = "pre"
@@ -45,23 +47,20 @@ class ModelConfig:
     scale_embeddings: bool = False
     """Multiply token embeddings by sqrt(n_embd) (Vaswani et al. 2017, 3.4)."""
     embedding_dropout: float = 0.1
-    """Share of embedding channels dropped in training, 0 to 1."""
+    """Share of embedding channels dropped in training, 0 to below 1; 0 drops none."""
     attention_dropout: float = 0.1
-    """Share of attention weights dropped in training, 0 to 1."""
+    """Share of attention weights dropped in training, 0 to below 1; 0 drops none."""
     residual_dropout: float = 0.1
-    """Share of each layer's output dropped in training, 0 to 1."""
+    """Share of each layer's output dropped in training, 0 to below 1; 0 drops none."""
     layer_norm_epsilon: float = 1e-5
-    """Added to the variance inside LayerNorm."""
+    """Added to the variance inside LayerNorm, above 0."""
     initializer_range: float = 0.02
-    """Standard deviation of the initial weights; residual projections get it divided by sqrt(2 x n_layer)."""
+    """Standard deviation of the initial weights, above 0; residual projections get it divided by sqrt(2 x n_layer)."""
     vocab_multiple: int = 1
-    """Pad the embedding inside the model to a multiple of this many rows (64 suits GPUs); never seen from outside."""
+    """Pad the embedding inside the model to a multiple of this many rows, 1 or more (64 suits GPUs); never seen from outside."""
 
     def __post_init__(self) -> None:
-        problems = _type_problems(self)
-        if not problems:
-            problems = _range_problems(self)
-        if problems:
+        if problems := value_problems(self) or _range_problems(self):
             raise ConfigError("this model cannot be built:\n  - " + "\n  - ".join(problems))
 
     @property
@@ -88,7 +87,7 @@ _GPT2_SIZES = {
 }
 PRESETS: dict[str, dict[str, Any]] = {
     **_GPT2_SIZES,
-    "gpt1 (117M)": {"vocab_size": 40478, "max_position_embeddings": 512, "norm": "post"},
+    "gpt1 (117M)": {"n_embd": 768, "n_layer": 12, "n_head": 12, "vocab_size": 40478, "max_position_embeddings": 512, "norm": "post"},
 }
 SHORT_NAMES = {
     "gpt2": "gpt2-small (124M)",
@@ -104,6 +103,9 @@ SHORT_NAMES = {
 def create_model_config(name: str = "gpt2-small (124M)", **changes: Any) -> ModelConfig:
     """A published shape by its name or short name, with changes by keyword.
 
+    A new n_embd that the preset's n_head does not divide, but 64 does, gets n_embd / 64 heads: 64 channels is the width of a head in
+    every published size. A given n_head is never changed.
+
     Raises: ConfigError for an unknown name, an unknown key, or a shape that cannot be built.
     """
     if name not in PRESETS and name not in SHORT_NAMES:
@@ -113,23 +115,32 @@ def create_model_config(name: str = "gpt2-small (124M)", **changes: Any) -> Mode
     for key in changes:
         if key not in known_keys:
             raise ConfigError(f"unknown model setting {key!r}{did_you_mean(key, known_keys)}. Known: {', '.join(known_keys)}")
-    preset = PRESETS[SHORT_NAMES.get(name, name)]
-    return ModelConfig(**{**preset, **changes})
+    shape = {**PRESETS[SHORT_NAMES.get(name, name)], **changes}
+    width = shape["n_embd"]
+    if "n_head" not in changes and isinstance(width, int) and width > 0 and width % shape["n_head"] and width % HEAD_WIDTH == 0:
+        shape["n_head"] = width // HEAD_WIDTH
+    return ModelConfig(**shape)
 
 
-def _type_problems(config: ModelConfig) -> list[str]:
+def value_problem(value: Any, kind: Any) -> str | None:
+    """Why `value` is none for a setting of type `kind`, as "must be …"; None when it is one. Numbers are finite and fit into 64 bits."""
+    if choices := get_args(kind):
+        return None if value in choices else f"must be one of {', '.join(choices)}{did_you_mean(str(value), choices)}"
+    expected = {bool: "true or false", int: "a whole number", float: "a number", str: "a text in quotes"}[kind]
+    if not isinstance(value, int | float if kind is float else kind) or (isinstance(value, bool) and kind is not bool):
+        return f"must be {expected}"
+    if kind is float and not abs(value) <= sys.float_info.max:  # also true for NaN
+        return "must be finite"
+    return "must be below 2**63" if kind is int and abs(value) >= 2**63 else None
+
+
+def value_problems(section: Any) -> list[str]:
+    """What `value_problem` says of each setting of a section."""
     problems = []
-    for name, kind in get_type_hints(ModelConfig).items():
-        value = getattr(config, name)
-        choices = get_args(kind)
-        if choices and value not in choices:
-            problems.append(f"{name} must be one of {', '.join(choices)}; got {value!r}")
-        elif kind is int and (not isinstance(value, int) or isinstance(value, bool)):
-            problems.append(f"{name} must be a whole number; got {value!r}")
-        elif kind is float and (not isinstance(value, int | float) or isinstance(value, bool)):
-            problems.append(f"{name} must be a number; got {value!r}")
-        elif kind is bool and not isinstance(value, bool):
-            problems.append(f"{name} must be true or false; got {value!r}")
+    for name, kind in get_type_hints(type(section)).items():
+        value = getattr(section, name)
+        if problem := value_problem(value, kind):
+            problems.append(f"{name} {problem}; got {value!r}")
     return problems
 
 
@@ -150,6 +161,8 @@ def _range_problems(config: ModelConfig) -> list[str]:
         lower = config.n_embd // config.n_head * config.n_head
         nearest = f"{lower} or {lower + config.n_head}" if lower else f"{config.n_head}"
         problems.append(f"n_embd ({config.n_embd}) must be a multiple of n_head ({config.n_head}); nearest: {nearest}")
-    if not problems and config.position_embedding != "learned" and config.head_width % 2:
-        problems.append(f"{config.position_embedding} positions need an even head width; n_embd / n_head is {config.head_width}")
+    if config.position_embedding == "sinusoidal" and config.n_embd % 2:
+        problems.append(f"sinusoidal positions need an even n_embd; got {config.n_embd}")
+    if not problems and config.position_embedding == "rotary" and config.head_width % 2:
+        problems.append(f"rotary positions need an even head width; n_embd / n_head is {config.head_width}")
     return problems

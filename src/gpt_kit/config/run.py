@@ -8,17 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from gpt_kit.config.model import ModelConfig
+from gpt_kit.config.model import ModelConfig, value_problems
 from gpt_kit.errors import ConfigError
 
 
-def _check(section: str, config: Any, at_least: dict[str, float], shares: tuple[str, ...] = ()) -> None:
-    problems = [
-        f"{name} must be at least {low}; got {getattr(config, name)}"
-        for name, low in at_least.items()
-        if not low <= getattr(config, name) < float("inf")  # false for NaN too
-    ]
-    problems += [f"{name} must be from 0 to 1; got {getattr(config, name)}" for name in shares if not 0 <= getattr(config, name) <= 1]
+def _check(
+    section: str, config: Any, at_least: dict[str, float], *, up_to_one: tuple[str, ...] = (), below_one: tuple[str, ...] = ()
+) -> None:
+    problems = value_problems(config)
+    if not problems:
+        values = {name: getattr(config, name) for name in (*at_least, *up_to_one, *below_one)}
+        problems += [f"{name} must be at least {low}; got {values[name]}" for name, low in at_least.items() if values[name] < low]
+        problems += [f"{name} must be from 0 to 1; got {values[name]}" for name in up_to_one if not 0 <= values[name] <= 1]
+        problems += [f"{name} must be at least 0 and below 1; got {values[name]}" for name in below_one if not 0 <= values[name] < 1]
     if problems:
         raise ConfigError(f"the settings under [{section}] cannot be used:\n  - " + "\n  - ".join(problems))
 
@@ -30,18 +32,21 @@ class CorpusConfig:
     tokenizer: str = "gpt2"
     """What cuts raw text: 'gpt2', 'bpe' (trained on the text), 'char', 'byte', or a folder that holds a tokenizer."""
     vocab_size: int = 4096
-    """Entries of the vocabulary that tokenizer 'bpe' learns, in tokens."""
+    """Entries of the vocabulary that tokenizer 'bpe' learns, in tokens: 257 (the bytes and an end token) or more."""
     text_key: str = "text"
     """The key or column that holds the text in .jsonl, .json and .parquet."""
     val_fraction: float = 0.1
-    """Share of the text set aside for validation, 0 to 1."""
+    """Share of the text set aside for validation, 0 to below 1; 0 sets none aside."""
     split: Literal["auto", "document", "contiguous"] = "auto"
     """How validation is set aside: whole documents by a seeded hash, or the end of the text; auto: documents where there are 20."""
     split_seed: int = 1337
-    """Seed of the choice of validation documents."""
+    """Seed of the choice of validation documents: a whole number from 0 to 2**63 - 1."""
 
     def __post_init__(self) -> None:
-        _check("data", self, {"vocab_size": 2, "split_seed": 0}, ("val_fraction",))
+        _check("data", self, self._at_least(), below_one=("val_fraction",))
+
+    def _at_least(self) -> dict[str, float]:
+        return {"vocab_size": 257, "split_seed": 0}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,13 +58,12 @@ class DataConfig(CorpusConfig):
     windows: Literal["shuffled", "random"] = "shuffled"
     """Training windows: every one once an epoch in a new order, or each start drawn anew."""
     stride: int = 0
-    """Tokens from one shuffled window's start to the next; 0 means the context length, so without overlap."""
+    """Tokens from one shuffled window's start to the next, up to the context length; 0 means the context length, so no overlap."""
     document_mask: bool = False
     """Keep documents packed into one window from attending to each other."""
 
-    def __post_init__(self) -> None:
-        CorpusConfig.__post_init__(self)
-        _check("data", self, {"stride": 0})
+    def _at_least(self) -> dict[str, float]:
+        return {**CorpusConfig._at_least(self), "stride": 0}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,33 +71,33 @@ class TrainingConfig:
     """How the weights change from step to step."""
 
     max_steps: int = 1000
-    """Updates of the weights in the whole run."""
+    """Steps (updates of the weights) in the whole run, 1 or more."""
     batch_size: int = 16
-    """Windows per update, over all micro-batches."""
+    """Windows per step, over all micro-batches, 1 or more."""
     micro_batch_size: int = 0
     """Windows per forward pass; smaller needs less memory and changes nothing else. 0 means batch_size."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """AdamW for everything, or Muon for the blocks' matrices with AdamW for the rest."""
     learning_rate: float = 6e-4
-    """Highest learning rate of AdamW."""
+    """AdamW's learning rate where it is highest, after the warm-up: roughly the change of a weight per step, 0 or more; often 1e-4 to 1e-2."""
     muon_learning_rate: float = 0.02
-    """Highest learning rate of Muon."""
+    """Muon's learning rate where it is highest, 0 or more, often 0.01 to 0.05; only for optimizer muon."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """How the learning rate falls after the warm-up."""
+    """How the learning rate falls after the warm-up, until the last step."""
     warmup_steps: int = 100
-    """Steps over which the learning rate rises from 0."""
+    """Steps over which the learning rate rises from 0 to its highest; 0 means no warm-up."""
     min_learning_rate_ratio: float = 0.1
-    """The learning rate at the end, as a share of the highest."""
+    """The learning rate at the last step, as a share of the highest, 0 to 1."""
     weight_decay: float = 0.1
-    """Decay of the matrices, decoupled; biases and LayerNorm have none."""
+    """Share of a matrix taken off per step, times the learning rate (decoupled), 0 or more; biases and LayerNorm lose none."""
     beta1: float = 0.9
-    """AdamW's decay of the gradient mean."""
+    """AdamW's running mean of the gradient: share kept from step to step, 0 to below 1."""
     beta2: float = 0.95
-    """AdamW's decay of the squared gradient mean."""
+    """AdamW's running mean of the squared gradient: share kept from step to step, 0 to below 1."""
     max_grad_norm: float = 1.0
-    """Gradients are scaled down to this norm where they exceed it; 0 means never."""
+    """Gradients are scaled down to this L2 norm, over all weights, where they exceed it; 0 means never."""
     seed: int = 1337
-    """Seed of the initial weights, the dropout and the order of the data."""
+    """Seed of the initial weights, the dropout and the order of the data: a whole number from 0 to 2**63 - 1."""
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:N or mps."""
     precision: Literal["auto", "float32", "tf32", "bf16", "fp16"] = "auto"
@@ -106,7 +110,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         low: dict[str, float] = {"max_steps": 1, "batch_size": 1, "micro_batch_size": 0, "warmup_steps": 0, "seed": 0}
         low |= {"learning_rate": 0, "muon_learning_rate": 0, "weight_decay": 0, "max_grad_norm": 0}
-        _check("training", self, low, ("min_learning_rate_ratio", "beta1", "beta2"))
+        _check("training", self, low, up_to_one=("min_learning_rate_ratio",), below_one=("beta1", "beta2"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,18 +118,18 @@ class EvaluationConfig:
     """How often and how thoroughly the run looks at itself."""
 
     interval: int = 250
-    """Steps between evaluations on validation text; the last step is always evaluated, on all of it."""
+    """Steps between evaluations on validation text, 1 or more; the last step is always evaluated, on all of it."""
     time_share: float = 0.1
     """Share of the training time that evaluations may take, 0 to 1: it fixes how much validation text each one reads."""
     stride: int = 0
-    """Tokens from one validation window to the next; 0 means the context length. Less gives every token more context."""
+    """Tokens from one validation window to the next, up to the context length; 0 means that. Less gives every token more context."""
     prompt: str = ""
     """What samples of text begin with; empty: a new document."""
     sample_tokens: int = 100
     """Tokens per sample of text, written at each evaluation; 0 means no samples."""
 
     def __post_init__(self) -> None:
-        _check("evaluation", self, {"interval": 1, "stride": 0, "sample_tokens": 0}, ("time_share",))
+        _check("evaluation", self, {"interval": 1, "stride": 0, "sample_tokens": 0}, up_to_one=("time_share",))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,7 +139,7 @@ class CheckpointConfig:
     interval: int = 500
     """Steps between checkpoints; 0 means only the best and the last."""
     keep: int = 2
-    """How many of the newest checkpoints stay, beside the best."""
+    """How many of the newest checkpoints stay, 1 or more, beside the best."""
 
     def __post_init__(self) -> None:
         _check("checkpoints", self, {"interval": 0, "keep": 1})
@@ -146,7 +150,7 @@ class LoggingConfig:
     """What the run tells."""
 
     interval: int = 10
-    """Steps between lines of metrics.jsonl."""
+    """Steps between lines of metrics.jsonl, 1 or more."""
     tensorboard: bool = False
     """Write TensorBoard files as well (needs the extra 'tensorboard')."""
 

@@ -13,9 +13,9 @@ import dataclasses
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
-from gpt_kit.config.model import PRESETS, SHORT_NAMES, create_model_config
+from gpt_kit.config.model import PRESETS, SHORT_NAMES, create_model_config, value_problem
 from gpt_kit.config.run import RunConfig
 from gpt_kit.config.suggest import did_you_mean
 from gpt_kit.errors import ConfigError
@@ -34,8 +34,12 @@ def load_run_config(path: Path | None = None, *, preset: str | None = None) -> R
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder; a TOML file is expected") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML ({error})") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     return run_config_from_dict(content, preset=preset, where=f"{path}: ")
 
 
@@ -55,7 +59,7 @@ def run_config_from_dict(content: dict[str, Any], *, preset: str | None = None, 
         for key, value in values.items():
             if key not in hints:
                 problems.append(f"[{section}] unknown key {key!r}{did_you_mean(key, hints)}")
-            elif problem := _type_problem(value, hints[key]):
+            elif problem := value_problem(value, hints[key]):
                 problems.append(f"[{section}] {key} {problem}; got {value!r}")
     if problems:
         raise ConfigError(f"{where}this configuration cannot be used:\n  - " + "\n  - ".join(problems))
@@ -80,20 +84,6 @@ def run_config_to_toml(config: RunConfig) -> str:
         lines += [f"{field.name} = {_toml_value(getattr(values, field.name))}" for field in dataclasses.fields(values)]
         lines.append("")
     return "\n".join(lines)
-
-
-def _type_problem(value: Any, kind: Any) -> str | None:
-    choices = get_args(kind)
-    if choices:
-        return None if value in choices else f"must be one of {', '.join(map(str, choices))}{did_you_mean(str(value), choices)}"
-    expected = {bool: "true or false", int: "a whole number", float: "a number", str: "a text in quotes"}[kind]
-    if kind is float:
-        fits = isinstance(value, int | float) and not isinstance(value, bool)
-    elif kind is int:
-        fits = isinstance(value, int) and not isinstance(value, bool)
-    else:
-        fits = isinstance(value, kind)
-    return None if fits else f"must be {expected}"
 
 
 def _toml_value(value: Any) -> str:
