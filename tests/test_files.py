@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,40 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["made"]
 
 
+def test_other_files_are_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+    """A model saved beside somebody's notes, twice: the model is the second one, the notes are theirs, the manifest is true."""
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / "notes.txt").write_text("mine")
+    (made / "deep" / "er").mkdir(parents=True)
+    (made / "deep" / "er" / "x").write_text("too")
+    (made / "link").symlink_to("notes.txt")
+    for content in ("first", "second"):
+        with atomic_folder(made, keep_others=True) as folder:
+            (folder / "model").write_text(content)
+    assert {str(p.relative_to(made)) for p in made.rglob("*") if p.is_file()} == {
+        "notes.txt", "deep/er/x", "link", "model", "MANIFEST.json",
+    }  # fmt: skip
+    assert (made / "model").read_text() == "second" and (made / "notes.txt").read_text() == "mine" and (made / "link").is_symlink()
+    check_manifest(made)
+
+
+def test_a_file_or_the_current_folder_is_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("precious")
+    monkeypatch.chdir(tmp_path)
+    for place, what in ((tmp_path / "file", "a file"), (Path(), "current folder"), (tmp_path, "current folder")):
+        with pytest.raises(DataError, match=what), atomic_folder(place, keep_others=True):
+            pass
+    assert (tmp_path / "file").read_text() == "precious"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_saved_tensors_can_be_read_by_those_who_can_read_other_files(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(1)})
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "x.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 @pytest.mark.parametrize("content", ["{", "[1, 2]", "null", '{"a.txt": 3}', "\xff"])
 def test_a_manifest_that_is_damaged_itself_is_a_damaged_checkpoint(tmp_path: Path, content: str) -> None:
     """Whoever looks for the newest sound checkpoint catches CheckpointError, and nothing else."""
@@ -142,3 +177,16 @@ def test_a_folder_has_one_writer_and_the_second_is_told_who(tmp_path: Path) -> N
         holder.wait()
         with lock_folder(tmp_path / "run"):
             assert (tmp_path / "run" / ".lock").read_text() == str(os.getpid())
+
+
+def test_a_lock_leaves_nothing_behind_but_what_was_there(tmp_path: Path) -> None:
+    """A folder made for the lock goes when it stays empty; one that somebody made, or removed meanwhile, is theirs."""
+    with lock_folder(tmp_path / "new"):
+        pass
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").mkdir()
+    with lock_folder(tmp_path / "old"):
+        pass
+    assert (tmp_path / "old").is_dir()
+    with lock_folder(tmp_path / "gone"):
+        shutil.rmtree(tmp_path / "gone")

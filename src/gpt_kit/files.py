@@ -44,17 +44,24 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _flush_to_disk(path.parent)  # the name too, not only the content
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, *, keep_others: bool = False) -> Iterator[Path]:
     """Yield a temporary folder that becomes `path` when the block ends without an error.
 
-    The manifest is written for the caller. `path` must not exist, or is replaced as a whole.
-    Raises: GPTKitError when the disk is full (nothing is left behind, an earlier folder is intact).
+    The manifest is written for the caller. Where `path` exists it is replaced as a whole; with `keep_others`, files of it that the
+    block does not write are taken over (as hard links where the disk has them).
+    Raises: DataError when `path` is a file or the current folder; GPTKitError when the disk is full. In both cases nothing is left
+    behind, and an earlier folder is intact.
     """
+    path = path.resolve()
+    if path.exists() and (not path.is_dir() or path == Path.cwd()):
+        what = "the current folder, which cannot be replaced while you are in it" if path.is_dir() else "a file, not a folder"
+        raise DataError(f"{path}: this is {what}. Choose another place to write to")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{INCOMPLETE}{path.name}-{uuid.uuid4().hex[:8]}")
     temporary.mkdir()
@@ -62,8 +69,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         with _full_disk_explained(path):
             yield temporary
             write_manifest(temporary)
-            for file in _files_below(temporary):
-                _flush_to_disk(file)
+            if keep_others and path.exists():
+                _take_over_others(path, temporary)
+            for entry in [*temporary.rglob("*"), temporary]:
+                if not entry.is_symlink():
+                    _flush_to_disk(entry)
         if not path.exists():
             temporary.rename(path)
         elif not _exchange(temporary, path):  # no such call on this system: two renames, with an instant in between
@@ -88,8 +98,8 @@ def write_manifest(folder: Path) -> None:
     write_json(folder / MANIFEST, hashes)
 
 
-def check_manifest(folder: Path) -> None:
-    """Compare every file of `folder` with its manifest.
+def check_manifest(folder: Path, suffix: str = "") -> None:
+    """Compare every file of `folder` (whose name ends with `suffix`) with its manifest.
 
     Raises: CheckpointError that names the first file that is missing or differs.
     """
@@ -102,6 +112,8 @@ def check_manifest(folder: Path) -> None:
     if not isinstance(hashes, dict) or not hashes:
         raise CheckpointError(f"{folder}: {MANIFEST} lists no files, so it is damaged. Choose another checkpoint")
     for name, expected in hashes.items():
+        if not name.endswith(suffix):
+            continue
         file = folder / name
         if not file.is_file():
             raise CheckpointError(f"{folder}: {name} is missing, though the manifest lists it. Choose another checkpoint")
@@ -146,7 +158,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     from safetensors.torch import save_file
 
     with _full_disk_explained(path):
+        path.touch()
+        usual_mode = path.stat().st_mode
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
+        path.chmod(usual_mode)  # safetensors leaves files that only their owner can read
 
 
 @contextlib.contextmanager
@@ -155,6 +170,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
     Raises: FolderInUseError when another process holds it.
     """
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "a+") as file:
         try:
@@ -171,8 +187,31 @@ def lock_folder(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if [entry.name for entry in folder.iterdir()] == [".lock"]:  # nothing came of it: leave nothing behind
-                shutil.rmtree(folder)
+            if is_new:
+                _remove_if_nothing_came_of_it(folder)
+
+
+def _remove_if_nothing_came_of_it(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # it may be gone already, or somebody else may be writing into it
+        if [entry.name for entry in folder.iterdir()] == [".lock"]:
+            (folder / ".lock").unlink()
+            folder.rmdir()
+
+
+def _take_over_others(old: Path, new: Path) -> None:
+    """Bring every entry of `old` that `new` lacks into `new`, and what the old manifest says of it."""
+    for entry in sorted(old.rglob("*")):
+        place = new / entry.relative_to(old)
+        if entry.is_dir() and not entry.is_symlink():
+            place.mkdir(exist_ok=True)
+        elif not place.exists():
+            try:
+                os.link(entry, place, follow_symlinks=False)
+            except OSError:  # a disk without hard links
+                shutil.copy2(entry, place, follow_symlinks=False)
+    if (old / MANIFEST).is_file():
+        with contextlib.suppress(DataError):
+            write_json(new / MANIFEST, {**read_json(old / MANIFEST), **read_json(new / MANIFEST)})
 
 
 def _exchange(a: Path, b: Path) -> bool:

@@ -56,7 +56,7 @@ def test_fused_and_written_out_agree_in_value_and_gradients(
 @pytest.mark.parametrize("has_amx", [True, False])
 def test_bf16_attention_is_close_and_stays_bf16_on_every_processor(has_amx: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the fused kernel is slow in bf16 it runs in float32 inside; from outside nothing is to be seen of that, in autocast too."""
-    monkeypatch.setattr("gpt_kit.model.attention._has_amx", lambda: has_amx)
+    monkeypatch.setattr("gpt_kit.model.attention.HAS_AMX", has_amx)
     q, k, v = (tensor.detach() for tensor in qkv(S, S))
     exact = written_out_attention(q, k, v, None, 0.0)
     for autocast in (False, True):

@@ -90,6 +90,29 @@ def test_bf16_autocast_stays_close_and_accumulates_in_float32() -> None:
         assert (found - reference).norm() / reference.norm() < 0.02
 
 
+def test_fp16_keeps_gradients_that_it_could_not_hold() -> None:
+    """Tokens of probability exp(-19) have gradients below fp16's smallest number, 6e-8; the loss scale comes too late for them."""
+    hidden = torch.full((4, C), 0.5)
+    weight = torch.zeros(V, C)
+    weight[0] = 19 / 0.5 / C
+    weight.requires_grad_()
+    targets = torch.zeros(4, dtype=torch.long)
+    with torch.autocast("cpu", dtype=torch.float16):
+        loss = linear_cross_entropy_sum(hidden, weight, targets)
+    (loss * 2.0**16).backward()
+    expected = 2.0**16 * 4 * 0.5 * F.linear(hidden, weight).softmax(-1)[0, 1:, None].expand(-1, C)
+    assert (expected / 2.0**16).max() < 6e-8
+    torch.testing.assert_close(weight.grad[1:], expected, rtol=0.05, atol=0)
+
+
+def test_a_second_backward_pass_is_refused_in_words() -> None:
+    hidden, weight, targets = inputs(5, 0.0)
+    loss = linear_cross_entropy_sum(hidden, weight, targets)
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="already taken"):
+        loss.backward()
+
+
 def test_the_models_loss_is_the_cross_entropy_of_its_logits(
     tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel]
 ) -> None:

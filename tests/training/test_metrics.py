@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from gpt_kit.errors import DataError
 from gpt_kit.training import MetricsFile, TensorBoardTracker, draw_loss_png, draw_loss_text, points_of, read_metrics
 
 RECORDS = [{"step": step, "tokens_seen": 10 * step, "train/loss": 5.0 / step} for step in range(1, 9)]
 
 
-def write(path: Path, records: list[dict], at_step: int = 0) -> None:
-    file = MetricsFile(path, at_step)
+def write(path: Path, records: list[dict], at_step: int = 0, evaluated_step: int | None = None) -> None:
+    file = MetricsFile(path, at_step, at_step if evaluated_step is None else evaluated_step)
     for record in records:
         file.record(record)
     file.say("words are not metrics")
@@ -22,14 +23,14 @@ def write(path: Path, records: list[dict], at_step: int = 0) -> None:
 
 
 def test_every_record_is_one_line_and_is_read_back_exactly(tmp_path: Path) -> None:
-    path, records = tmp_path / "metrics.jsonl", [*RECORDS, {"step": 9, "val/loss": 0.1 + 0.2}]
+    path, records = tmp_path / "metrics.jsonl", [*RECORDS, {"step": 9, "tokens_seen": 90, "val/loss": 0.1 + 0.2}]
     write(path, records)
     assert [json.loads(line) for line in path.read_text().splitlines()] == records
     assert read_metrics(path) == records
 
 
 def test_a_record_is_on_disk_at_once(tmp_path: Path) -> None:
-    file = MetricsFile(tmp_path / "metrics.jsonl", 0)
+    file = MetricsFile(tmp_path / "metrics.jsonl", 0, 0)
     file.record(RECORDS[0])
     assert read_metrics(tmp_path / "metrics.jsonl") == RECORDS[:1]
     file.close()
@@ -50,6 +51,24 @@ def test_a_last_line_cut_by_a_kill_is_left_out(tmp_path: Path) -> None:
     write(path, RECORDS[-1:], at_step=7)
     assert read_metrics(path) == RECORDS
     assert read_metrics(tmp_path / "nowhere.jsonl") == []
+
+
+def test_an_evaluation_that_is_about_to_be_made_again_is_dropped(tmp_path: Path) -> None:
+    """Saved at step 5 before its evaluation, resumed, evaluated, killed, and resumed at 5 once more: one evaluation of step 5."""
+    path, evaluation = tmp_path / "metrics.jsonl", {"step": 5, "tokens_seen": 50, "val/loss": 2.0}
+    write(path, [*RECORDS[:5], evaluation])
+    write(path, [evaluation], at_step=5, evaluated_step=3)
+    assert read_metrics(path) == [*RECORDS[:5], evaluation]
+
+
+@pytest.mark.parametrize("damage", [b"{}", b"[1]", b"{nonsense", b"\xff\xfe", b"17"])
+def test_any_other_damaged_line_is_named(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "metrics.jsonl"
+    write(path, RECORDS)
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([*lines[:3], damage, *lines[4:]]) + b"\n")
+    with pytest.raises(DataError, match=r"metrics\.jsonl:4: not a record"):
+        read_metrics(path)
 
 
 def test_points_are_taken_where_they_were_measured() -> None:

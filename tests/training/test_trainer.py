@@ -228,14 +228,26 @@ def test_a_loss_that_stays_not_finite_ends_the_run_with_its_weights_saved(build:
 
     ear(trainer).on_progress = keep
     trainer.model.loss_sum = poisoned  # type: ignore[method-assign]
-    with pytest.raises(GPTKitError, match=r"not finite 5 times in a row.*step 8.*lower --training\.learning-rate and --resume auto"):
+    with pytest.raises(
+        GPTKitError, match=r"not finite 5 times in a row.*step 8.*start again and a lower --training\.learning-rate, such as 0\.0002"
+    ):
         trainer.fit()
     assert len(ear(trainer).remarks) == 1 and "this update was skipped" in ear(trainer).remarks[0]
     assert folders(tmp_path) == ["step-00000008"]
     saved = load_weights(tmp_path / "checkpoints" / "step-00000008").tensors
     assert weights and all(torch.equal(saved[name], tensor) for name, tensor in weights.items())
     losses = [record["train/loss"] for record in ear(trainer).records]
-    assert sum(map(math.isnan, losses)) >= 4, "NaN must not be hidden from the log"
+    assert sum(map(math.isnan, losses)) == 5, "NaN must not be hidden from the log"
+
+
+def test_every_step_that_was_not_finite_is_recorded_whatever_the_interval(build: Build) -> None:
+    trainer = build(max_steps=8, evaluate_every=2)
+    trainer.config = dataclasses.replace(trainer.config, logging=LoggingConfig(interval=1000))
+    whole = trainer.model.loss_sum
+    trainer.model.loss_sum = lambda *a, **k: whole(*a, **k) * (math.nan if trainer.model.training and trainer.state.step >= 2 else 1.0)  # type: ignore[method-assign]
+    with pytest.raises(GPTKitError, match=r"go on from the best checkpoint, with --resume \S*step-0000000\d"):
+        trainer.fit()
+    assert [record["step"] for record in ear(trainer).records if "train/loss" in record] == [1, 3, 4, 5, 6, 7]
 
 
 def test_a_skipped_update_does_not_advance_the_schedule(build: Build) -> None:

@@ -46,13 +46,32 @@ def test_no_learning_is_noticed_after_the_warm_up_and_not_before() -> None:
     assert "nothing is learned" in said[WARMUP + 100] and "4.11" in said[WARMUP + 100]
 
 
+def evaluated(watch: Watch, step: int, train_loss: float, val_loss: float) -> list[str]:
+    return watch.after_step(step, train_loss, 0.1) + watch.after_evaluation(step, val_loss)
+
+
 def test_over_fitting_needs_two_rises_in_a_row() -> None:
     watch = Watch(V, WARMUP)
-    assert [watch.after_evaluation(step, loss) for step, loss in ((1, 3.0), (2, 2.0), (3, 2.1), (4, 1.99), (5, 2.1))] == [[]] * 5
-    (remark,) = watch.after_evaluation(6, 2.2)
+    losses = ((1, 3.0), (2, 2.0), (3, 2.1), (4, 1.99), (5, 2.1))
+    assert [evaluated(watch, step, 3 - step / 10, loss) for step, loss in losses] == [[]] * 5
+    (remark,) = evaluated(watch, 6, 2.4, 2.2)
     assert "validation loss rises (2.200, its best was 1.990)" in remark
     assert "memorises" in remark and "dropout" in remark
-    assert watch.after_evaluation(7, 2.3) == []
+    assert evaluated(watch, 7, 2.3, 2.3) == []
+
+
+def test_a_validation_that_rises_together_with_the_training_loss_is_not_over_fitting() -> None:
+    watch = Watch(V, WARMUP)
+    assert [evaluated(watch, step, 2.0 + 0.1 * step, loss) for step, loss in ((1, 2.0), (2, 2.1))] == [[]] * 2
+    (remark,) = evaluated(watch, 3, 2.3, 2.2)
+    assert "gets worse" in remark and "learning-rate" in remark and "memorises" not in remark
+
+
+def test_after_a_restart_the_best_so_far_still_counts() -> None:
+    watch = Watch(V, WARMUP, best_val=1.0)
+    assert evaluated(watch, 10, 0.9, 1.1) == []
+    (remark,) = evaluated(watch, 20, 0.8, 1.1)
+    assert "its best was 1.000" in remark and "memorises" in remark
 
 
 def test_a_text_seen_too_often_is_named_once() -> None:

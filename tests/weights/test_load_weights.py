@@ -59,3 +59,17 @@ def test_the_parameters_of_the_published_models_are_counted_right() -> None:
     """124,439,808 and 116,534,784 parameters: GPT-2 small and GPT-1, as transformers counts them."""
     for name, expected in (("gpt2", 124_439_808), ("openai-gpt", 116_534_784)):
         assert sum(torch.Size(shape).numel() for shape in parameter_shapes(create_model_config(name)).values()) == expected
+
+
+def test_a_flipped_bit_is_found_before_the_weights_are_used(config_of: Any, tensors_of: Any, tmp_path: Path) -> None:
+    """safetensors would load it happily; the manifest that the kit writes does not match."""
+    with atomic_folder(tmp_path / "model") as folder:
+        save_weights(folder, config_of(), tensors_of(config_of()))
+    file = tmp_path / "model" / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors does not match its manifest"):
+        load_weights(tmp_path / "model")
+    (tmp_path / "model" / MANIFEST).unlink()
+    load_weights(tmp_path / "model")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from gpt_kit.cli.arguments import parse, peek
+from gpt_kit.cli.arguments import parse, peek, wants_help
 from gpt_kit.config import (
     CheckpointConfig,
     DataConfig,
@@ -19,6 +20,7 @@ from gpt_kit.config import (
     ModelConfig,
     RunConfig,
     TrainingConfig,
+    fitting_heads,
     load_run_config,
 )
 from gpt_kit.errors import ConfigError
@@ -28,8 +30,8 @@ from gpt_kit.errors import ConfigError
 class TrainArguments:
     """Train a GPT. Settings come from the TOML file, then from the command line; every TOML key is a flag of the same name."""
 
-    out: Path
-    """The run's folder; it gets checkpoints, metrics.jsonl, loss.png and samples.md."""
+    out: Path | None = None
+    """The run's folder; it gets checkpoints, metrics.jsonl, loss.png and samples.md. By default runs/NAME, after the TOML file or text."""
     config: Path | None = None
     """A TOML file with settings, such as those in configs/."""
     preset: Annotated[str, tyro.conf.arg(name="model")] = "gpt2-small"
@@ -53,31 +55,45 @@ def main(words: Sequence[str]) -> None:
     if arguments.source:
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, source=arguments.source))
 
-    from gpt_kit.cli.assemble import train_run
+    from gpt_kit.cli.assemble import free_folder, train_run
     from gpt_kit.cli.display import console
     from gpt_kit.training import draw_loss_text, points_of, read_metrics
 
-    trainer = train_run(config, arguments.out, arguments.resume)
-    records = read_metrics(arguments.out / "metrics.jsonl")
+    run = arguments.out or free_folder(Path("runs") / _run_name(arguments.config, config.data.source))
+    trainer = train_run(config, run, arguments.resume)
+    records = read_metrics(run / "metrics.jsonl")
     console.print(draw_loss_text(points_of(records, "train/loss")), markup=False)
     final = records[-1] if records else {}
     for name, what in (("val/loss", "validation loss"), ("val/whole_loss", "validation loss, whole split")):
         if name in final:
             console.print(f"{what}: {final[name]:.4f} at step {final['step']} (best {trainer.state.best_val_loss:.4f})")
-    console.print(f"curve   {arguments.out}/loss.png\nmodel   {trainer.state.step} steps, in {arguments.out}/checkpoints")
-    console.print(f"next    gpt-kit generate {arguments.out} --prompt '…'")
+    console.print(f"curve   {run}/loss.png\nmodel   {trainer.state.step} steps, in {run}/checkpoints")
+    console.print(f"next    gpt-kit generate {run} --prompt '…'")
 
 
 def _parse(words: Sequence[str]) -> TrainArguments:
     """The command line over the TOML file (when resuming: the run's own) over the preset."""
-    config_file, out, resume = peek(words, "--config"), peek(words, "--out"), peek(words, "--resume")
-    if config_file is None and resume is not None and out is not None:
+    config_file, preset = peek(words, "--config"), peek(words, "--model")
+    out, resume = peek(words, "--out"), peek(words, "--resume")
+    if resume is not None and out is None and not wants_help(words):
+        raise ConfigError("--resume needs the run's folder as well: --out runs/NAME")
+    if resume is not None and out is not None and config_file is None:
         if not (Path(out) / "config.toml").is_file():
             raise ConfigError(f"{out}: nothing to resume (config.toml is missing). Start a run there without --resume, or check --out")
-        config_file = str(Path(out) / "config.toml")
-        if peek(words, "--model") is not None:
-            raise ConfigError("--model cannot be changed when a run is resumed: its shape is the run's own. Leave it out")
-    base = load_run_config(Path(config_file) if config_file else None, preset=peek(words, "--model"))
+        base = load_run_config(Path(out) / "config.toml")
+        if preset is not None:  # the same words as at the start are welcome; another shape is refused when the checkpoint is read
+            base = dataclasses.replace(base, model=load_run_config(None, preset=preset).model)
+    else:
+        base = load_run_config(Path(config_file) if config_file else None, preset=preset)
+    width = peek(words, "--model.n-embd") or peek(words, "--model.n_embd") or ""
+    if width.isdecimal() and int(width) > 0 and not any(word.startswith(("--model.n-head", "--model.n_head")) for word in words):
+        shape = dataclasses.replace(base.model, n_embd=int(width), n_head=fitting_heads(int(width), base.model.n_head))
+        base = dataclasses.replace(base, model=shape)
     sections = {section.name: getattr(base, section.name) for section in dataclasses.fields(RunConfig)}
-    out_default = Path(out) if out else tyro.MISSING
-    return parse(TrainArguments, "train", words, TrainArguments(out=out_default, **sections))
+    return parse(TrainArguments, "train", words, TrainArguments(**sections))
+
+
+def _run_name(config_file: Path | None, source: str) -> str:
+    """A folder's name after the TOML file, or else the text."""
+    name = config_file.stem if config_file else Path(source).name.split(".")[0]
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "text"

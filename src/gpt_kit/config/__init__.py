@@ -1,6 +1,6 @@
 """Settings: frozen dataclasses, the published shapes, and TOML + command line -> dataclass. No torch."""
 
-from gpt_kit.config.model import PRESETS, SHORT_NAMES, ModelConfig, create_model_config
+from gpt_kit.config.model import PRESETS, SHORT_NAMES, ModelConfig, create_model_config, fitting_heads
 from gpt_kit.config.run import (
     CheckpointConfig,
     CorpusConfig,
@@ -26,6 +26,7 @@ __all__ = [
     "TrainingConfig",
     "create_model_config",
     "did_you_mean",
+    "fitting_heads",
     "load_run_config",
     "run_config_from_dict",
     "run_config_to_toml",

@@ -103,8 +103,7 @@ SHORT_NAMES = {
 def create_model_config(name: str = "gpt2-small (124M)", **changes: Any) -> ModelConfig:
     """A published shape by its name or short name, with changes by keyword.
 
-    A new n_embd that the preset's n_head does not divide, but 64 does, gets n_embd / 64 heads: 64 channels is the width of a head in
-    every published size. A given n_head is never changed.
+    A new n_embd gets heads that fit it (`fitting_heads`); a given n_head is never changed.
 
     Raises: ConfigError for an unknown name, an unknown key, or a shape that cannot be built.
     """
@@ -116,10 +115,14 @@ def create_model_config(name: str = "gpt2-small (124M)", **changes: Any) -> Mode
         if key not in known_keys:
             raise ConfigError(f"unknown model setting {key!r}{did_you_mean(key, known_keys)}. Known: {', '.join(known_keys)}")
     shape = {**PRESETS[SHORT_NAMES.get(name, name)], **changes}
-    width = shape["n_embd"]
-    if "n_head" not in changes and isinstance(width, int) and width > 0 and width % shape["n_head"] and width % HEAD_WIDTH == 0:
-        shape["n_head"] = width // HEAD_WIDTH
+    if "n_head" not in changes and isinstance(shape["n_embd"], int):
+        shape["n_head"] = fitting_heads(shape["n_embd"], shape["n_head"])
     return ModelConfig(**shape)
+
+
+def fitting_heads(n_embd: int, n_head: int) -> int:
+    """`n_head`, or n_embd / 64 where only that divides the width: 64 channels is the width of a head in every published size."""
+    return n_embd // HEAD_WIDTH if n_embd > 0 and n_embd % n_head and n_embd % HEAD_WIDTH == 0 else n_head
 
 
 def value_problem(value: Any, kind: Any) -> str | None:

@@ -45,7 +45,7 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        move = [None if t is None else t.to(device, non_blocking=True) for t in (self.inputs, self.targets, self.document_ids)]
+        move = [None if t is None else t.to(device) for t in (self.inputs, self.targets, self.document_ids)]
         return Batch(*move)  # type: ignore[arg-type]
 
 

@@ -7,12 +7,15 @@
     MANIFEST.json        SHA-256 of every file
 
 The source is read twice. The first reading only counts: bytes by document hash decide which documents are set aside, so that the
-same text is set aside again tomorrow, and equal documents never stand on both sides. The second reading encodes.
+same text is set aside again tomorrow, and equal documents never stand on both sides. The second reading encodes; between the two,
+a tokenizer that has to be trained reads the source once more.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +24,11 @@ from typing import Any
 import numpy as np
 
 from gpt_kit.config import CorpusConfig
+from gpt_kit.data import python_docs
 from gpt_kit.data.shards import ShardWriter, TokenArray, open_shard
-from gpt_kit.data.sources import Document, read_documents
+from gpt_kit.data.sources import STDIN, Document, read_documents
 from gpt_kit.errors import DataError
-from gpt_kit.files import atomic_folder, read_json, write_json
+from gpt_kit.files import MANIFEST, atomic_folder, read_json, sha256_of_file, write_json
 from gpt_kit.tokenizers import Tokenizer, check_same_tokenizer, load_tokenizer, train_tokenizer
 
 FORMAT = 1
@@ -44,6 +48,11 @@ class Corpus:
     train: TokenArray
     val: TokenArray
     tokenizer: Tokenizer
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over every byte of it, by way of the manifest: two corpora with the same one teach the same."""
+        return sha256_of_file(self.folder / MANIFEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +83,18 @@ def prepare_corpus(source: str, folder: Path, config: CorpusConfig, progress: Pr
     with atomic_folder(folder) as temporary:
         writers = {name: ShardWriter(temporary, name, tokenizer.vocab_size, tokenizer.fingerprint) for name in ("train", "val")}
         with writers["train"], writers["val"]:
-            counts = _write_shards(writers, tokenizer, _sides(documents(), is_val, survey, config), survey.bytes, progress)
+            counts, leaks = _write_shards(writers, tokenizer, _sides(documents(), is_val, survey, config), survey.bytes, progress)
         tokenizer.save(temporary)
         info = {
             "format": FORMAT,
-            "source": source,
+            "source": absolute_source(source),
+            "settings": corpus_settings(config),
             "tokenizer": tokenizer.name,
             "tokenizer_fingerprint": tokenizer.fingerprint,
             "vocab_size": tokenizer.vocab_size,
             "split": "contiguous" if is_val is None else "document",
-            "split_seed": config.split_seed,
-            "val_fraction": config.val_fraction,
             "duplicates": survey.duplicates,
+            "val_documents_seen_in_training": leaks,
         }
         info |= {name: {"tokens": writers[name].num_tokens, **counts[name], "shards": writers[name].shards} for name in writers}
         write_json(temporary / "corpus.json", info)
@@ -107,32 +116,47 @@ def open_corpus(folder: Path) -> Corpus:
     return Corpus(folder, info, sides["train"], sides["val"], tokenizer)
 
 
+def corpus_settings(config: CorpusConfig) -> dict[str, Any]:
+    """The settings that made a corpus, as corpus.json keeps them."""
+    return {setting.name: getattr(config, setting.name) for setting in dataclasses.fields(CorpusConfig)}
+
+
+def absolute_source(source: str) -> str:
+    """The source as corpus.json keeps it: a path from the root, so that it means the same in every folder."""
+    return source if source in (STDIN, python_docs.NAME) else str(Path(source).expanduser().absolute())
+
+
 def _write_shards(
     writers: dict[str, ShardWriter], tokenizer: Tokenizer, sided: Iterable[tuple[str, str]], all_bytes: int, progress: Progress
-) -> dict[str, dict[str, int]]:
-    """Encode every document and count what was written, by side."""
+) -> tuple[dict[str, dict[str, int]], int]:
+    """Encode every document. Gives what was written, by side, and how many documents of val occur in train too."""
     counts = {name: {"documents": 0, "bytes": 0, "characters": 0} for name in writers}
+    digests: dict[str, Counter[bytes]] = {name: Counter() for name in writers}
     opening = [] if tokenizer.end_of_text_id is None else [tokenizer.end_of_text_id]
     for name, texts in _batches(sided):
         for text, ids in zip(texts, tokenizer.encode_batch(texts), strict=True):
             writers[name].write([*opening, *ids])
+            digests[name][_digest(text)] += 1
             counts[name]["documents"] += 1
             counts[name]["bytes"] += len(text.encode("utf-8", "surrogatepass"))
             counts[name]["characters"] += len(text)
         progress("encoding", sum(count["bytes"] for count in counts.values()), all_bytes)
-    return counts
+    return counts, sum(count for digest, count in digests["val"].items() if digest in digests["train"])
 
 
 def _document_reader(source: str, text_key: str) -> Callable[[], Iterable[Document]]:
-    if source in ("-", "python-docs"):  # stdin can be read only once, and the embedded corpus costs seconds to collect
+    if source in (STDIN, python_docs.NAME):  # stdin can be read only once, and the embedded corpus costs seconds to collect
         kept = list(read_documents(source, text_key=text_key))
         return lambda: kept
     return lambda: read_documents(source, text_key=text_key)
 
 
-def _bucket(text: str, seed: int) -> tuple[int, bytes]:
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, key=str(seed).encode()).digest()
-    return int.from_bytes(digest[:2], "big"), digest
+def _digest(text: str, seed: int = 0) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, key=str(seed).encode()).digest()
+
+
+def _bucket(digest: bytes) -> int:
+    return int.from_bytes(digest[:2], "big")
 
 
 def _survey(documents: Iterable[Document], seed: int, progress: Progress) -> _Survey:
@@ -140,9 +164,9 @@ def _survey(documents: Iterable[Document], seed: int, progress: Progress) -> _Su
     count = size = characters = duplicates = 0
     seen: set[bytes] = set()
     for document in documents:
-        bucket, digest = _bucket(document.text, seed)
+        digest = _digest(document.text, seed)
         length = len(document.text.encode("utf-8", "surrogatepass"))
-        by_bucket[bucket] += length
+        by_bucket[_bucket(digest)] += length
         count, size, characters = count + 1, size + length, characters + len(document.text)
         duplicates += digest in seen
         seen.add(digest)
@@ -166,7 +190,7 @@ def _choose_split(survey: _Survey, config: CorpusConfig) -> Callable[[str], bool
     number = int(np.abs(ends - config.val_fraction * survey.bytes).argmin()) + 1
     number = 0 if config.val_fraction == 0 else min(number, len(filled) - 1)
     threshold = int(filled[number - 1]) + 1 if number else 0
-    return lambda text: _bucket(text, config.split_seed)[0] < threshold
+    return lambda text: _bucket(_digest(text, config.split_seed)) < threshold
 
 
 def _sides(

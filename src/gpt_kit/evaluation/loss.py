@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gpt_kit.data import Batch
-from gpt_kit.errors import DataError
+from gpt_kit.errors import DataError, InputError
 from gpt_kit.model import IGNORE_INDEX, GPTModel
 from gpt_kit.runtime import Precision
 
@@ -40,9 +40,14 @@ class LossReport:
 
 
 def batch_loss_sum(model: nn.Module, inputs: Tensor, targets: Tensor, document_ids: Tensor | None = None) -> Tensor:
-    """Sum of nats over the scored targets. Any module that maps ids to logits will do; the kit's own never holds them whole."""
+    """Sum of nats over the scored targets. Any module that maps ids to logits will do; the kit's own never holds them whole.
+
+    Raises: InputError when another module is asked to keep packed documents apart.
+    """
     if isinstance(model, GPTModel):
         return model.loss_sum(inputs, targets, document_ids=document_ids)
+    if document_ids is not None:
+        raise InputError(f"documents are kept apart by GPTModel only; got {type(model).__name__}. Give batches without document_ids")
     logits = model(inputs)
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
 

@@ -5,7 +5,6 @@ It stands here twice: `fused_attention` is what runs, `written_out_attention` is
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 
@@ -18,11 +17,12 @@ from gpt_kit.model.cache import KVCache
 from gpt_kit.model.positions import rotate
 
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None, float], Tensor]
+HAS_AMX = bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())  # the test is absent from some builds, where the answer is no
 
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, dropout: float) -> Tensor:
     """One kernel; the (T, S) weights are never stored. No mask means plain causal, or one query that sees everything."""
-    if q.device.type == "cpu" and q.dtype is torch.bfloat16 and not _has_amx():
+    if q.device.type == "cpu" and q.dtype is torch.bfloat16 and not HAS_AMX:
         # Without AMX the fused kernel is up to four times slower in bf16 than in float32 (measured: 32 windows of 64 tokens).
         with torch.autocast("cpu", enabled=False):
             return fused_attention(q.float(), k.float(), v.float(), visible, dropout).to(q.dtype)
@@ -38,12 +38,6 @@ def written_out_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | Non
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, H, T, S)
     weights = scores.masked_fill(~visible, -torch.inf).softmax(dim=-1)
     return F.dropout(weights, dropout) @ v
-
-
-@functools.cache
-def _has_amx() -> bool:
-    test = getattr(torch.cpu, "_is_amx_tile_supported", None)  # absent from some builds, where the answer is no
-    return test is not None and bool(test())
 
 
 class MultiHeadAttention(nn.Module):

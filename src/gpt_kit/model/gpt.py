@@ -59,14 +59,15 @@ class GPTModel(nn.Module):
         `attention_mask` (B, T) is 0 at padding, left or right; positions count real tokens only. `document_ids` (B, T) keeps
         packed documents apart. With a `cache`, the T tokens follow those already in it. Raises: InputError past the context.
         """
-        return F.linear(self.hidden_states(token_ids, attention_mask, document_ids, cache), self.head_weight)
+        hidden = self.hidden_states(token_ids, attention_mask, document_ids, cache)
+        return F.linear(hidden, self._padded_head_weight)[..., : self.config.vocab_size]
 
     def loss_sum(
         self, token_ids: Tensor, targets: Tensor, attention_mask: Tensor | None = None, document_ids: Tensor | None = None
     ) -> Tensor:
         """Sum of the negative log-likelihoods of all scored targets (not IGNORE_INDEX), in nats. The logits are never held whole."""
         hidden = self.hidden_states(token_ids, attention_mask, document_ids)
-        return linear_cross_entropy_sum(hidden, self.head_weight, targets)
+        return linear_cross_entropy_sum(hidden, self._padded_head_weight, targets, self.config.vocab_size)
 
     def hidden_states(
         self,
@@ -92,8 +93,11 @@ class GPTModel(nn.Module):
     @property
     def head_weight(self) -> Tensor:
         """(V, C): the rows that score tokens; those that only pad the vocabulary are left out."""
-        weight = self.token_embedding.weight if self.head is None else self.head.weight
-        return weight[: self.config.vocab_size]
+        return self._padded_head_weight[: self.config.vocab_size]
+
+    @property
+    def _padded_head_weight(self) -> Tensor:
+        return self.token_embedding.weight if self.head is None else self.head.weight
 
     @property
     def device(self) -> torch.device:
@@ -144,8 +148,11 @@ class GPTModel(nn.Module):
         return built
 
     def save_pretrained(self, folder: str | Path, *, end_of_text_id: int | None = None) -> None:
-        """Write a Hugging Face folder, whole or not at all. `transformers` opens it as it lies there (add the tokenizer's files)."""
-        with atomic_folder(Path(folder)) as temporary:
+        """Write a Hugging Face folder, whole or not at all. `transformers` opens it as it lies there (add the tokenizer's files).
+
+        Where the folder exists, a model in it is replaced and every other file stays.
+        """
+        with atomic_folder(Path(folder), keep_others=True) as temporary:
             save_weights(temporary, self.config, self.exported_tensors(), end_of_text_id=end_of_text_id)
 
     def _embed(self, token_ids: Tensor, positions: Tensor) -> Tensor:

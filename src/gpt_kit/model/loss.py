@@ -18,53 +18,61 @@ IGNORE_INDEX = -100  # a target that is not scored; the number that torch and tr
 ROWS_PER_BLOCK = 512  # measured on two CPU cores with V = 50,257: 256 to 1,024 rows are equally fast
 
 
-def linear_cross_entropy_sum(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+def linear_cross_entropy_sum(hidden: Tensor, weight: Tensor, targets: Tensor, vocab_size: int | None = None) -> Tensor:
     """Sum over scored targets of -log softmax(hidden · weightᵀ)[target], in nats: a float32 scalar.
 
-    `hidden` (…, C), `weight` (V, C), `targets` (…) with IGNORE_INDEX where nothing is scored. Gradients go to hidden and weight.
-    The sum of no scored target is 0, with zero gradients.
+    `hidden` (…, C), `weight` (V, C), `targets` (…) with IGNORE_INDEX where nothing is scored. Rows of `weight` from `vocab_size` on
+    only pad the product: they get no probability and no gradient. Gradients go to hidden and weight, once: a second backward pass
+    raises RuntimeError. The sum of no scored target is 0, with zero gradients.
     """
     rows, scored = hidden.flatten(0, -2), targets.flatten()
-    return _LinearCrossEntropySum.apply(rows, weight, scored, torch.is_grad_enabled())  # type: ignore[no-any-return,no-untyped-call]
+    size = len(weight) if vocab_size is None else vocab_size
+    return _LinearCrossEntropySum.apply(rows, weight, scored, size, torch.is_grad_enabled())  # type: ignore[no-any-return,no-untyped-call]
 
 
 class _LinearCrossEntropySum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, training: bool) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, vocab_size: int, training: bool) -> Tensor:
         device = hidden.device.type
         autocast = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if autocast else hidden.dtype
+        # Gradients are taken before the loss scale reaches them, so fp16 would lose the small ones to underflow.
+        gradient_dtype = torch.float32 if dtype is torch.float16 else dtype
         with torch.autocast(device, enabled=False):
             compute_hidden, compute_weight = hidden.to(dtype), weight.to(dtype)
+            gradient_hidden, gradient_weight = compute_hidden.to(gradient_dtype), compute_weight.to(gradient_dtype)
             need_hidden, need_weight = ctx.needs_input_grad[:2]
-            grad_hidden = torch.empty_like(compute_hidden) if need_hidden and training else None
+            grad_hidden = torch.empty_like(gradient_hidden) if need_hidden and training else None
             grad_weight = torch.zeros_like(weight) if need_weight and training else None
             loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
             for start in range(0, len(targets), ROWS_PER_BLOCK):
                 rows = slice(start, start + ROWS_PER_BLOCK)
                 logits = F.linear(compute_hidden[rows], compute_weight).float()
+                logits[:, vocab_size:] = -torch.inf
                 log_probabilities = logits.log_softmax(dim=-1)  # (rows, V)
                 loss += F.nll_loss(log_probabilities, targets[rows], ignore_index=IGNORE_INDEX, reduction="sum")
                 if grad_hidden is None and grad_weight is None:
                     continue
-                grad_logits = _subtract_targets(log_probabilities.exp_(), targets[rows]).to(dtype)
+                grad_logits = _subtract_targets(log_probabilities.exp_(), targets[rows]).to(gradient_dtype)
                 if grad_hidden is not None:
-                    torch.mm(grad_logits, compute_weight, out=grad_hidden[rows])
+                    torch.mm(grad_logits, gradient_weight, out=grad_hidden[rows])
                 if grad_weight is not None:
-                    grad_weight += grad_logits.T @ compute_hidden[rows]
+                    grad_weight += grad_logits.T @ gradient_hidden[rows]
         ctx.gradients = grad_hidden, grad_weight
         ctx.dtypes = hidden.dtype, weight.dtype
         return loss
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         (scale,) = grads
+        if ctx.gradients is None:
+            raise RuntimeError("the gradients of this loss were already taken, and are kept only once. Compute the loss again")
         scaled = [
             None if gradient is None else gradient.to(dtype).mul_(scale) if gradient.dtype == dtype else gradient.to(dtype) * scale
             for gradient, dtype in zip(ctx.gradients, ctx.dtypes, strict=True)
         ]
-        ctx.gradients = None  # scaled in place, so a second backward would be wrong: let it fail
-        return scaled[0], scaled[1], None, None
+        ctx.gradients = None  # they were scaled in place
+        return scaled[0], scaled[1], None, None, None
 
 
 def _subtract_targets(probabilities: Tensor, targets: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The machine: device, precision, random state, memory. Knows no model."""
 
+from gpt_kit.runtime.compiling import can_compile, check_can_compile, without_compiling
 from gpt_kit.runtime.device import choose_device, describe_machine
 from gpt_kit.runtime.memory import keep_freed_memory
 from gpt_kit.runtime.precision import Precision, choose_precision
@@ -9,6 +10,8 @@ from gpt_kit.runtime.signals import StopRequest
 __all__ = [
     "Precision",
     "StopRequest",
+    "can_compile",
+    "check_can_compile",
     "choose_device",
     "choose_precision",
     "describe_machine",
@@ -16,4 +19,5 @@ __all__ = [
     "random_state",
     "restore_random_state",
     "seed_everything",
+    "without_compiling",
 ]

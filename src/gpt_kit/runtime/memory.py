@@ -11,6 +11,7 @@ import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 LARGEST = 2**31 - 1
+LARGEST_THRESHOLDS = (LARGEST, 32 * 2**20)  # some versions of glibc take no more than 32 MiB
 
 
 def keep_freed_memory() -> bool:
@@ -18,4 +19,6 @@ def keep_freed_memory() -> bool:
     if sys.platform != "linux":
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and bool(mallopt(M_MMAP_THRESHOLD, LARGEST) and mallopt(M_TRIM_THRESHOLD, LARGEST))
+    if mallopt is None:
+        return False
+    return any(mallopt(M_MMAP_THRESHOLD, size) for size in LARGEST_THRESHOLDS) and bool(mallopt(M_TRIM_THRESHOLD, LARGEST))

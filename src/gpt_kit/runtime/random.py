@@ -21,6 +21,8 @@ def random_state() -> dict[str, Tensor]:
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states |= {f"cuda:{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
+    if torch.backends.mps.is_available():
+        states["mps"] = torch.mps.get_rng_state()
     return states
 
 
@@ -31,3 +33,5 @@ def restore_random_state(states: dict[str, Tensor]) -> None:
         for i in range(torch.cuda.device_count()):
             if f"cuda:{i}" in states:
                 torch.cuda.set_rng_state(states[f"cuda:{i}"], i)
+    if torch.backends.mps.is_available() and "mps" in states:
+        torch.mps.set_rng_state(states["mps"])

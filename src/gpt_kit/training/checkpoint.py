@@ -57,6 +57,8 @@ class TrainingState:
     """Updates in a row that were skipped because they were not finite."""
     elapsed_seconds: float = 0.0
     """Time spent in training, over all sessions of the run."""
+    data_order: dict[str, Any] = field(default_factory=dict)
+    """What decides which windows a step reads, by setting; another value would replay some text and skip other."""
     scaler: dict[str, Any] = field(default_factory=dict)
     """The fp16 loss scale; empty otherwise."""
 

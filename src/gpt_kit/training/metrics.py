@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 from typing import Any, Protocol
 
-from gpt_kit.errors import MissingExtraError
+from gpt_kit.errors import DataError, MissingExtraError
 from gpt_kit.files import write_atomically
 
 Record = dict[str, Any]
@@ -34,10 +34,13 @@ class Observer(Protocol):
 
 
 class MetricsFile:
-    """`metrics.jsonl`: one record a line, each written through at once. Opening it at a step drops what was recorded after that step."""
+    """`metrics.jsonl`: one record a line, each written through at once.
 
-    def __init__(self, path: Path, at_step: int) -> None:
-        kept = [record for record in read_metrics(path) if record["step"] <= at_step]
+    Opening it drops what was recorded after `at_step`, and evaluations after `evaluated_step`: they are about to be made again.
+    """
+
+    def __init__(self, path: Path, at_step: int, evaluated_step: int) -> None:
+        kept = [record for record in read_metrics(path) if record["step"] <= (evaluated_step if "val/loss" in record else at_step)]
         write_atomically(path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = open(path, "a", encoding="utf-8")
 
@@ -86,11 +89,19 @@ class TensorBoardTracker:
 
 
 def read_metrics(path: Path) -> list[Record]:
-    """The records of a run; a last line that a kill cut short is left out."""
+    """The records of a run, none where there is no file; a last line that a kill cut short is left out.
+
+    Raises: DataError naming any other line that is no record.
+    """
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for number, line in enumerate(lines, start=1):
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+            record = json.loads(line)
+            record["step"], record["tokens_seen"]
+        except (ValueError, TypeError, LookupError):
+            if number == len(lines) and not line.endswith(b"\n"):
+                break
+            raise DataError(f"{path}:{number}: not a record of a run. Delete that line; nothing but curves depends on it") from None
+        records.append(record)
     return records

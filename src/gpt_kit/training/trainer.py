@@ -8,9 +8,10 @@ Every decision is a function of the step alone, so a run that was stopped anywhe
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -19,11 +20,12 @@ from gpt_kit.config import RunConfig
 from gpt_kit.data import EvaluationBatches, TrainingBatches
 from gpt_kit.errors import GPTKitError, RunStopped
 from gpt_kit.evaluation import evaluate_loss, predict_batch, predictions_as_markdown
+from gpt_kit.files import write_atomically
 from gpt_kit.generation import Sampling, generate_text
 from gpt_kit.model import GPTModel
-from gpt_kit.runtime import Precision, StopRequest
+from gpt_kit.runtime import Precision, StopRequest, without_compiling
 from gpt_kit.tokenizers import Tokenizer
-from gpt_kit.training.checkpoint import TrainingState, point_to_best, prune_checkpoints, save_checkpoint
+from gpt_kit.training.checkpoint import TrainingState, checkpoint_folder, point_to_best, prune_checkpoints, save_checkpoint
 from gpt_kit.training.metrics import Observer, Record
 from gpt_kit.training.optimizers import Optimizers
 from gpt_kit.training.schedules import learning_rate_share
@@ -57,13 +59,21 @@ class Trainer:
     observers: list[Observer]
     state: TrainingState
     stop: StopRequest
+    watch: Watch = field(init=False)
+    _saved_step: int = field(init=False)
+    _seconds: float = field(init=False, default=0.0)
+    """Spent in training since the last record."""
+    _tokens: int = field(init=False, default=0)
+    """Read since then."""
+
+    def __post_init__(self) -> None:
+        best = self.state.best_val_loss
+        self.watch = Watch(self.model.config.vocab_size, self.config.training.warmup_steps, math.inf if best is None else best)
+        self._saved_step = self.state.step
 
     def fit(self) -> TrainingState:
         """Train up to max_steps. Raises: RunStopped after saving, when asked to stop; GPTKitError when the loss stays not finite."""
-        self.watch = Watch(self.model.config.vocab_size, self.config.training.warmup_steps)
-        self._saved_step = self.state.step
-        self._seconds = 0.0  # of training since the last record
-        self._tokens = 0
+        self._drop_samples_of_another_past()
         self.model.train()
         try:
             while True:
@@ -122,14 +132,8 @@ class Trainer:
         remarks = self.watch.after_step(state.step, report.loss, self.train_batches.epoch_of(state.step))
         if not report.updated:
             remarks = self.watch.after_skipped_update(state.step)
-        if state.skipped_updates >= MOST_SKIPPED_UPDATES:
-            self.save()
-            raise GPTKitError(
-                f"loss or gradient was not finite {MOST_SKIPPED_UPDATES} times in a row, so the run stopped at step {state.step}. Those "
-                f"updates changed nothing; the weights are saved. Go on with a lower --training.learning-rate and --resume auto"
-            )
         self._say(remarks)
-        if state.step % interval == 0 or state.step in (1, self.config.training.max_steps):
+        if state.step % interval == 0 or state.step in (1, self.config.training.max_steps) or not report.updated:
             self._record(
                 {
                     "train/loss": report.loss,
@@ -140,6 +144,9 @@ class Trainer:
                 }
             )
             self._seconds, self._tokens = 0.0, 0
+        if state.skipped_updates >= MOST_SKIPPED_UPDATES:
+            self.save()
+            raise self._diverged_error()
 
     def _evaluate(self) -> None:
         assert self.val_batches is not None
@@ -171,7 +178,8 @@ class Trainer:
         self._progress("sampling")
         settings = self.config.evaluation
         sampling = Sampling(temperature=0.8, top_k=50)
-        text = generate_text(self.model, self.tokenizer, settings.prompt, settings.sample_tokens, sampling=sampling, seed=SAMPLE_SEED)
+        with without_compiling():  # each length of text would be compiled anew
+            text = generate_text(self.model, self.tokenizer, settings.prompt, settings.sample_tokens, sampling=sampling, seed=SAMPLE_SEED)
         assert self.val_batches is not None
         table = predictions_as_markdown(predict_batch(self.model, next(iter(self.val_batches)), self.tokenizer, self.device)[:12])
         with open(self.run / "samples.md", "a", encoding="utf-8") as file:
@@ -179,6 +187,14 @@ class Trainer:
             file.write(
                 f"## step {self.state.step}, validation loss {val_loss:.3f}\n\n{fence}text\n{settings.prompt}{text}\n{fence}\n\n{table}\n\n"
             )
+
+    def _drop_samples_of_another_past(self) -> None:
+        """Samples from after the last evaluation that counts, where the run went back to an earlier checkpoint."""
+        file = self.run / "samples.md"
+        if file.exists():
+            sections = re.split(r"(?m)^(?=## step \d+, validation loss )", file.read_text(encoding="utf-8"))
+            kept = [text for text in sections if text and int(text.split()[2].rstrip(",")) <= self.state.evaluated_step]
+            write_atomically(file, "".join(kept))
 
     def _is_evaluation_due(self) -> bool:
         step, last = self.state.step, self.config.training.max_steps
@@ -199,6 +215,16 @@ class Trainer:
             f"stopped by {cause} after step {self.state.step} of {self.config.training.max_steps}; everything is saved. "
             f"Go on with: gpt-kit train --out {self.run} --resume auto",
             number,
+        )
+
+    def _diverged_error(self) -> GPTKitError:
+        step, best, rate = self.state.step, self.state.best_step, self.config.training.learning_rate / 3
+        # The weights just saved are those from before these updates, but they are also the ones that led here.
+        start = f"go on from the best checkpoint, with --resume {checkpoint_folder(self.run, best)}" if best else "start again"
+        return GPTKitError(
+            f"loss or gradient was not finite {MOST_SKIPPED_UPDATES} times in a row, so the run stopped at step {step}. Those updates "
+            f"changed nothing, and the weights are saved. The learning rate is probably too high: {start} and a lower "
+            f"--training.learning-rate, such as {rate:.2g}"
         )
 
     def _record(self, figures: Record) -> None:

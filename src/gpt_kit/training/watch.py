@@ -20,11 +20,12 @@ NO_LEARNING_GAIN = 0.02  # nats below a uniform guess after the warm-up and a hu
 class Watch:
     """Feed it the run's figures; it answers with remarks (mostly none)."""
 
-    def __init__(self, vocab_size: int, warmup_steps: int) -> None:
+    def __init__(self, vocab_size: int, warmup_steps: int, best_val: float = math.inf) -> None:
         self.uniform_loss = math.log(vocab_size)
         self.judge_learning_after = warmup_steps + 100
         self.losses: deque[float] = deque(maxlen=SPIKE_WINDOW)
-        self.best_val = math.inf
+        self.best_val = best_val
+        self.train_at_best: float | None = None  # the recent training loss when validation was best; not known yet after a restart
         self.rises = 0
         self.said: set[str] = set()
 
@@ -58,10 +59,19 @@ class Watch:
 
     def after_evaluation(self, step: int, val_loss: float) -> list[str]:
         """Remarks on one evaluation."""
+        train_loss = statistics.fmean(self.losses) if self.losses else math.nan
         self.rises = self.rises + 1 if val_loss > self.best_val * (1 + OVERFIT_RISE) else 0
+        if val_loss < self.best_val or self.train_at_best is None:
+            self.train_at_best = train_loss
         self.best_val = min(self.best_val, val_loss)
         if self.rises < OVERFIT_EVALUATIONS:
             return []
+        if not train_loss < self.train_at_best:
+            return self._once(
+                "getting worse",
+                f"step {step}: validation loss rises ({val_loss:.3f}, its best was {self.best_val:.3f}), and training loss does not fall: "
+                "the model gets worse. The best checkpoint is kept. Try a lower --training.learning-rate or a longer warm-up",
+            )
         return self._once(
             "over-fitting",
             f"step {step}: validation loss rises ({val_loss:.3f}, its best was {self.best_val:.3f}) while training loss falls: the model "

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gpt_kit.config import ModelConfig
 from gpt_kit.errors import CheckpointError
+from gpt_kit.files import MANIFEST, check_manifest
 from gpt_kit.locate import locate_model
 from gpt_kit.weights.huggingface import load_huggingface, save_huggingface
 from gpt_kit.weights.openai_gpt1 import load_openai_gpt1
@@ -34,8 +35,11 @@ def load_weights(model: str | Path) -> Weights:
     """Read the model that MODEL names (a run, a checkpoint, a folder of a known form, a hub name).
 
     Raises: CheckpointError when there is none, or it is damaged, incomplete, or of an architecture the kit does not compute.
+    Where the folder has a manifest, the weights are compared with it first.
     """
     folder = locate_model(model)
+    if (folder / MANIFEST).is_file():
+        check_manifest(folder, suffix=".safetensors")  # safetensors has no checksum of its own: a flipped bit would load happily
     for file, (_, read) in READERS.items():
         if (folder / file).is_file():
             return read(folder)

@@ -1,0 +1,57 @@
+"""Which checkpoint a run goes on from, and what may not change on the way: a run reads one text in one order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gpt_kit.cli.display import console
+from gpt_kit.config import RunConfig
+from gpt_kit.data import Corpus
+from gpt_kit.errors import CheckpointError, ConfigError
+from gpt_kit.training import TrainingState, newest_sound_checkpoint
+
+
+def checkpoint_to_resume(run: Path, resume: str) -> Path | None:
+    existing = (run / "checkpoints").is_dir() and any((run / "checkpoints").glob("step-*"))
+    if not resume:
+        if existing:
+            raise CheckpointError(f"{run}: this folder already holds a run. Go on with it by --resume auto, or choose another --out")
+        return None
+    if resume != "auto":
+        if not Path(resume).is_dir():
+            raise CheckpointError(f"--resume {resume}: there is no such folder. Name one of {run}/checkpoints, or 'auto' for the newest")
+        return Path(resume)
+    checkpoint, damaged = newest_sound_checkpoint(run)
+    for line in damaged:
+        console.print(f"[yellow]note:[/] {line}")
+    if checkpoint is None and damaged:
+        raise CheckpointError(f"{run}: none of its {len(damaged)} checkpoints is sound. Start anew in another --out")
+    return checkpoint
+
+
+def data_order(config: RunConfig, corpus: Corpus) -> dict[str, object]:
+    """Whatever decides which windows a step reads."""
+    data, training = config.data, config.training
+    return {
+        "corpus": corpus.fingerprint,
+        "data.windows": data.windows,
+        "data.stride": data.stride,
+        "data.document_mask": data.document_mask,
+        "training.batch_size": training.batch_size,
+        "training.seed": training.seed,
+    }
+
+
+def check_resumable(checkpoint: Path, state: TrainingState, order: dict[str, object], max_steps: int) -> None:
+    refuse_changes(state.data_order, order, "", f"{checkpoint}: a run reads its text in one order")
+    if state.step > max_steps:
+        raise ConfigError(f"{checkpoint}: step {state.step} is past --training.max-steps {max_steps}. Give a higher number to go on")
+    if state.step == max_steps:
+        console.print(f"[yellow]note:[/] step {state.step} of {max_steps} is reached already; to go on, give a higher --training.max-steps")
+
+
+def refuse_changes(had: dict[str, Any], wanted: dict[str, Any], prefix: str, rule: str) -> None:
+    changes = [f"{prefix}{name} is {wanted[name]!r}, was {had.get(name)!r}" for name in wanted if had.get(name) != wanted[name]]
+    if changes:
+        raise ConfigError(f"{rule} from its first step to its last; {'; '.join(changes)}. Resume with what it was, or start another --out")
