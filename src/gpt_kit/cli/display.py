@@ -8,20 +8,33 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from gpt_kit.training.metrics import Record
 
 console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())  # a file gets whole lines, a terminal whole words
+BAR_WIDTHS = (4, 24)  # characters, in a narrow terminal and in a wide one
 PLAIN_LINES = 20  # how many lines of progress a file gets over a whole run
 
 
+def _bar() -> BarColumn:
+    """The one column that gives way where the terminal is narrow."""
+    return BarColumn(bar_width=None, table_column=Column(min_width=BAR_WIDTHS[0], max_width=BAR_WIDTHS[1]))
+
+
 class _Figures(ProgressColumn):
+    """As many of loss, validation loss and speed as there is room for beside the other columns."""
+
     def render(self, task: Task) -> Text:
         figures = task.fields["figures"]
         parts = [f"{name} {figures[key]:.3f}" for name, key in (("loss", "train/loss"), ("val", "val/loss")) if key in figures]
         if "tokens_per_second" in figures:
             parts.append(f"{figures['tokens_per_second']:,.0f} tokens/s")
+        others = [task.description, f"{task.completed:.0f}/{task.total:.0f}", task.fields["left"], " " * BAR_WIDTHS[0]]
+        room = console.width - sum(len(text) + 1 for text in others)
+        while parts and len(" · ".join(parts)) > room:
+            parts.pop()
         return Text(" · ".join(parts), style="cyan")
 
 
@@ -35,9 +48,9 @@ class LiveDisplay:
         self.next_line = 0  # the step from which on a file gets its next line
         self.progress_bar = Progress(
             TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
+            _bar(),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            _Figures(),
+            _Figures(Column(no_wrap=True)),
             TextColumn("[dim]{task.fields[left]}"),
             console=console,
             disable=not console.is_terminal,
@@ -90,7 +103,7 @@ class PrepareDisplay:
 
     def __init__(self) -> None:
         self.bar = Progress(
-            TextColumn("[bold]{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[size]}"),
+            TextColumn("[bold]{task.description}"), _bar(), TextColumn("{task.fields[size]}"),
             console=console, disable=not console.is_terminal, transient=True,
         )  # fmt: skip
         self.task = self.bar.add_task("reading", total=None, size="")
