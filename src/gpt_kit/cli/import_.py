@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ def main(words: Sequence[str]) -> None:
     """Read, check, write."""
     arguments = parse(ImportArguments, "import", words)
 
+    from rich.markup import escape
+
     from gpt_kit.cli.display import console
     from gpt_kit.errors import DataError, TokenizerError
     from gpt_kit.files import atomic_folder
@@ -41,12 +44,15 @@ def main(words: Sequence[str]) -> None:
         tokenizer = load_tokenizer(source)
     except TokenizerError as error:
         tokenizer = None
-        console.print(f"[yellow]note:[/] imported without a tokenizer: {error}")
+        console.print(f"[yellow]note:[/] imported without a tokenizer: {escape(str(error))}")
     with atomic_folder(arguments.destination) as folder:
         end_of_text_id = tokenizer.end_of_text_id if tokenizer else None
         save_weights(folder, model.config, model.exported_tensors(), end_of_text_id=end_of_text_id)
         if tokenizer:
             tokenizer.save(folder)
     total = sum(tensor.numel() for tensor in model.exported_tensors().values())
-    console.print(f"{arguments.destination}: {total:,} parameters, {model.config.n_layer} layers; a forward pass is finite")
-    console.print(f"next    gpt-kit generate {arguments.destination} --prompt '…'")
+    destination, command = arguments.destination, f"gpt-kit generate {shlex.quote(str(arguments.destination))} --prompt '…'"
+    console.print(f"{destination}: {total:,} parameters, {model.config.n_layer} layers; a forward pass is finite", markup=False)
+    if tokenizer is None:
+        command = f"copy the model's tokenizer (tokenizer.json, or vocab.json and merges.txt) into {destination}; then {command}"
+    console.print(f"next    {command}", markup=False)

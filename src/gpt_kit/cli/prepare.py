@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import tyro
 
 from gpt_kit.cli.arguments import parse
-from gpt_kit.config import CorpusConfig
+from gpt_kit.config import CorpusConfig, create_model_config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,24 +28,40 @@ def main(words: Sequence[str]) -> None:
     """Prepare the corpus and print what it holds."""
     arguments = parse(PrepareArguments, "prepare", words)
 
-    from gpt_kit.cli.assemble import CONTIGUOUS_WARNING
     from gpt_kit.cli.display import PrepareDisplay, console
+    from gpt_kit.cli.text import CONTIGUOUS_WARNING
     from gpt_kit.data import is_corpus, prepare_corpus
     from gpt_kit.errors import DataError
 
-    if is_corpus(arguments.out):
-        raise DataError(f"{arguments.out}: already holds a corpus. Choose another --out, or delete that folder first")
-    if arguments.out.exists() and any(arguments.out.iterdir()):
-        raise DataError(f"{arguments.out}: this folder is not empty. Choose another --out")
+    out, asked = arguments.out, arguments.corpus
+    if is_corpus(out):
+        raise DataError(f"{out}: already holds a corpus. Choose another --out, or delete that folder first")
+    if out.exists() and any(out.iterdir()):
+        raise DataError(f"{out}: this folder is not empty. Choose another --out")
     with PrepareDisplay() as progress:
-        corpus = prepare_corpus(arguments.source, arguments.out, arguments.corpus, progress)
-    console.print(f"{arguments.out}: tokenizer {corpus.tokenizer.name}, {corpus.tokenizer.vocab_size:,} entries")
+        corpus = prepare_corpus(arguments.source, out, asked, progress)
+    entries = corpus.tokenizer.vocab_size
+    console.print(f"{out}: tokenizer {corpus.tokenizer.name}, {entries:,} entries", markup=False)
+    if asked.tokenizer == "bpe" and entries < asked.vocab_size:
+        console.print(f"[yellow]note:[/] the text ran out of pairs to merge, so {entries:,} entries instead of {asked.vocab_size:,}")
     for name in ("train", "val"):
         part = corpus.info[name]
         per_token = f", {part['bytes'] / part['tokens']:.2f} bytes per token" if part["tokens"] else ""
         console.print(f"  {name:<6}{part['tokens']:>14,} tokens  {part['documents']:>9,} documents  {part['bytes']:>14,} bytes{per_token}")
-    if corpus.info["duplicates"]:
+    if corpus.info["split"] == "document" and corpus.info["duplicates"]:
         console.print(f"  {corpus.info['duplicates']:,} documents occur more than once; equal ones stand on the same side")
     if corpus.info["split"] == "contiguous" and part["tokens"]:
         console.print(f"[yellow]note:[/] {CONTIGUOUS_WARNING}")
-    console.print(f"next    gpt-kit train --data {arguments.out} --model gpt2-small --out runs/NAME")
+        if seen := corpus.info.get("val_documents_seen_in_training"):
+            console.print(f"[yellow]note:[/] {seen:,} validation documents also occur in the training text")
+    console.print(f"next    {_next_command(out, len(corpus.train))}", markup=False)
+
+
+def _next_command(out: Path, tokens: int) -> str:
+    """A training that works with this corpus: where the text is shorter than gpt2-small's context, the context is shortened."""
+    if tokens < 2:
+        return "give it more text: there is nothing to train on"
+    command = f"gpt-kit train --data {shlex.quote(str(out))} --model gpt2-small --out runs/NAME"
+    if tokens > create_model_config("gpt2-small").max_position_embeddings:
+        return command
+    return f"{command} --model.max-position-embeddings {1 << (tokens - 1).bit_length() - 1}"  # a power of two, and one token after it

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpt_kit.cli.arguments import parse
+from gpt_kit.errors import ConfigError
 
 if TYPE_CHECKING:
     from gpt_kit.config import RunConfig
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 PROMPT = "The following functions are"
 PROBE_STEPS = 8
+FEWEST_STEPS = 100  # with fewer, what it writes looks like nothing learned
+LONGEST_MINUTES = 24 * 60
+FORWARDS_PER_STEP = 3  # forward once, backward twice as much (Kaplan et al. 2020, section 2.1); `time_share` is reckoned by it too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,16 +29,20 @@ class QuickstartArguments:
     """Train a small GPT on the documentation inside this Python, and see it learn to write. Needs no network and no file."""
 
     minutes: float = 2.8
-    """Time for training, in minutes; the rest takes about half a minute."""
+    """Time for training, in minutes, above 0 to 1440 (a day); at least 100 steps are made. The rest takes about half a minute."""
     out: Path = Path("runs/quickstart")
     """The run's folder; where it is taken, a number is added."""
     max_steps: int = 0
-    """Updates of the weights; 0 means as many as the time allows, by the measured speed of this machine."""
+    """Steps (updates of the weights), 1 or more; 0 means as many as the time allows, by the measured speed of this machine."""
 
 
 def main(words: Sequence[str]) -> None:
     """The whole way, with a word on each stage."""
     arguments = parse(QuickstartArguments, "quickstart", words)
+    if not 0 < arguments.minutes <= LONGEST_MINUTES:  # also true for NaN
+        raise ConfigError(f"--minutes must be above 0 and at most {LONGEST_MINUTES} (a day); got {arguments.minutes}")
+    if not 0 <= arguments.max_steps < 2**63:
+        raise ConfigError(f"--max-steps must be 0 (as many as the time allows) or more, below 2**63; got {arguments.max_steps}")
     started = time.monotonic()
 
     from gpt_kit.cli.display import console
@@ -42,7 +50,8 @@ def main(words: Sequence[str]) -> None:
     console.print("[bold]gpt-kit quickstart[/]: a GPT of your own, from raw text\n")
     console.print("[bold]1 text[/]    collecting the documentation inside this Python, learning a vocabulary from it …")
 
-    from gpt_kit.cli.assemble import open_or_prepare, train_run, with_vocabulary
+    from gpt_kit.cli.assemble import free_folder, train_run
+    from gpt_kit.cli.text import open_or_prepare, with_vocabulary
     from gpt_kit.config import run_config_from_dict
     from gpt_kit.runtime import keep_freed_memory
     from gpt_kit.training import draw_loss_text, points_of, read_metrics
@@ -51,7 +60,7 @@ def main(words: Sequence[str]) -> None:
 
     keep_freed_memory()
     config = run_config_from_dict(tomllib.loads(files("gpt_kit.cli").joinpath("quickstart.toml").read_text(encoding="utf-8")))
-    run = _free_folder(arguments.out)
+    run = free_folder(arguments.out)
     corpus = open_or_prepare(config, run)
     config = dataclasses.replace(config, model=with_vocabulary(config.model, corpus.tokenizer))
     train, val = corpus.info["train"], corpus.info["val"]
@@ -64,7 +73,7 @@ def main(words: Sequence[str]) -> None:
     max_steps = arguments.max_steps or _affordable_steps(config, corpus, arguments.minutes * 60)
     config = dataclasses.replace(config, training=dataclasses.replace(config.training, max_steps=max_steps))
     console.print("\n[bold]3 train[/]")
-    train_run(config, run)
+    train_run(config, run, corpus=corpus)
     console.print("\n          loss in training, step by step (drawn with validation in " + f"{run}/loss.png):")
     console.print(draw_loss_text(points_of(read_metrics(run / "metrics.jsonl"), "train/loss")), markup=False)
     console.print("\n[bold]4 after[/]   what it writes now:")
@@ -83,14 +92,6 @@ def main(words: Sequence[str]) -> None:
     )
 
 
-def _free_folder(wanted: Path) -> Path:
-    """`wanted`, or the first of wanted-2, wanted-3 … that does not exist."""
-    number, folder = 2, wanted
-    while folder.exists():
-        folder, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1
-    return folder
-
-
 def _untrained_sample(config: RunConfig, corpus: Corpus) -> str:
     from gpt_kit.generation import Sampling, generate_text
     from gpt_kit.model import GPTModel
@@ -102,7 +103,7 @@ def _untrained_sample(config: RunConfig, corpus: Corpus) -> str:
 
 
 def _affordable_steps(config: RunConfig, corpus: Corpus, seconds: float) -> int:
-    """How many steps fit into the time, by the median of a few on a copy that is thrown away."""
+    """How many steps fit into the time, with their share of the evaluations, by the median of a few on a copy that is thrown away."""
     from gpt_kit.data import TrainingBatches
     from gpt_kit.model import GPTModel
     from gpt_kit.runtime import choose_device, choose_precision
@@ -120,7 +121,9 @@ def _affordable_steps(config: RunConfig, corpus: Corpus, seconds: float) -> int:
         started = time.perf_counter()
         optimizer_step(model, optimizers, [batches.batch(number)], max_grad_norm=1.0, precision=precision, device=device)
         times.append(time.perf_counter() - started)
-    return max(100, int(seconds / (sorted(times)[PROBE_STEPS // 2] * (1 + config.evaluation.time_share / 4))))
+    trained = config.evaluation.interval * config.training.batch_size * config.model.max_position_embeddings  # tokens per evaluation
+    evaluating = min(config.evaluation.time_share, len(corpus.val) / (FORWARDS_PER_STEP * trained))  # less where the text is short
+    return max(FEWEST_STEPS, int(seconds / (sorted(times)[PROBE_STEPS // 2] * (1 + evaluating))))
 
 
 def _measure(run: Path, corpus: Corpus) -> tuple[float, float, float, int, str]:
