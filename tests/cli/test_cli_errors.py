@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from gpt_kit.files import check_manifest
 from gpt_kit.model import GPTModel
@@ -83,6 +84,7 @@ def test_an_unknown_key_in_a_toml_file(run: Run, tmp_path: Path, text_file: Path
 def test_a_toml_file_that_is_not_there(run: Run, tmp_path: Path, text_file: Path) -> None:
     result = run("train", "--config", tmp_path / "none.toml", "--data", text_file, "--out", tmp_path / "out")
     refused(result, "none.toml: there is no such file")
+    refused(run("train", "--config", tmp_path, "--out", tmp_path / "out"), f"{tmp_path}: is a folder; a TOML file is expected")
 
 
 @pytest.mark.parametrize("words", [["--training.learning-rat", "1"], ["--training.max-steps", "many"], ["--data.split", "documents"]])
@@ -91,7 +93,18 @@ def test_flags_that_cannot_be_read(run: Run, tmp_path: Path, text_file: Path, wo
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("words", [["--training.max-steps", "0"], ["--training.beta1", "1.5"], ["--evaluation.interval", "0"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--training.max-steps", "0"],
+        ["--training.beta1", "1.0"],
+        ["--training.seed", str(2**63)],
+        ["--training.learning-rate", "nan"],
+        ["--model.layer-norm-epsilon", "inf"],
+        ["--data.val-fraction", "1.0"],
+        ["--evaluation.interval", "0"],
+    ],
+)
 def test_flags_out_of_range(run: Run, tmp_path: Path, text_file: Path, words: list[str]) -> None:
     name = words[0].split(".")[1].replace("-", "_")
     refused(run("train", "--data", text_file, "--out", tmp_path / "out", *words), name, f"got {words[1]}")
@@ -101,12 +114,9 @@ def test_a_flag_that_needs_a_value(run: Run) -> None:
     refused(run("train", "--out"), "--out needs a value")
 
 
-def test_no_folder_to_write_to(run: Run, text_file: Path) -> None:
-    refused(run("train", "--data", text_file), "--out")
-
-
-def test_a_preset_that_is_not_known(run: Run, tmp_path: Path, text_file: Path) -> None:
-    refused(run("train", "--data", text_file, "--out", tmp_path / "out", "--model", "gpt2-smal"), "did you mean 'gpt2-small'?")
+@pytest.mark.parametrize("mistyped", ["gpt2-smal", "gtp2-small"])
+def test_a_preset_that_is_not_known(run: Run, tmp_path: Path, text_file: Path, mistyped: str) -> None:
+    refused(run("train", "--data", text_file, "--out", tmp_path / "out", "--model", mistyped), "did you mean 'gpt2-small'?")
 
 
 def test_a_device_that_is_not_there(run: Run, tmp_path: Path, text_file: Path, tiny_flags: list[str], finished_run: Path) -> None:
@@ -242,6 +252,55 @@ def test_debug_shows_where(run: Run, tmp_path: Path) -> None:
     assert code == 2
     assert "Traceback (most recent call last)" in err and "DataError" in err
     assert err.rstrip().splitlines()[-1].startswith("gpt-kit: ")
+
+
+def test_debug_is_a_switch_only_where_it_can_be_no_value(run: Run, finished_run: Path) -> None:
+    code, _, err = run("generate", "--debug", finished_run, "--prompt=--debug")
+    assert code == 2 and "Traceback" in err and "'-'" in err  # the prompt arrived: this vocabulary cannot spell it
+    refused(run("generate", finished_run, "--prompt=--debug"), "'-'")
+    refused(run("generate", finished_run, "--", "--debug"), "--debug")
+    code, _, err = run("generate", finished_run, "--prompt", "--debug")
+    assert code == 2 and "Missing value for argument '--prompt'" in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [*(["--minutes", value] for value in ("nan", "inf", "0", "-1", "1441")), ["--max-steps", "-1"], ["--max-steps", str(2**63)]],
+    ids=" ".join,
+)
+def test_a_quickstart_that_cannot_be_made_is_refused_before_any_work(run: Run, tmp_path: Path, words: list[str]) -> None:
+    result = run("quickstart", "--out", tmp_path / "demo", *words)
+    refused(result, f"{words[0]} must be", "got")
+    assert result[1] == "" and not (tmp_path / "demo").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] data. DefaultCPUAllocator: can't allocate memory: tried to allocate 9 bytes."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: not enough memory: tried to allocate 9 bytes."),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 18.00 GB)"),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+    ],
+    ids=lambda error: str(error)[:40],
+)
+def test_memory_that_runs_out(run: Run, finished_run: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def greedy(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(GPTModel, "from_pretrained", greedy)
+    refused(run("generate", finished_run), "gpt-kit: out of memory. Lower --training.micro-batch-size", code=1)
+
+
+def test_a_file_system_that_is_read_only(run: Run, finished_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/media/disc/run")
+
+    monkeypatch.setattr(GPTModel, "from_pretrained", read_only)
+    refused(run("generate", finished_run), "/media/disc/run: the file system is read-only. Choose another place")
 
 
 def test_what_nobody_foresaw_is_one_line_and_code_1(run: Run, finished_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,18 +21,31 @@ VERBS = {
     "import": "published weights -> a folder of ours: gpt-kit import SRC DST",
 }
 
+# What torch, the system and cuBLAS say, in small letters.
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "allocate memory", "defaultcpuallocator", "alloc_failed")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb. Gives the exit code: 0, 2 when the request cannot be met, 1 when something failed while running."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
+    words, debug = _without_debug(words)
     try:
         return _dispatch(words)
     except BaseException as error:
         if debug:
             traceback.print_exc()
         return _explain(error)
+
+
+def _without_debug(words: list[str]) -> tuple[list[str], bool]:
+    """The words without the switch `--debug`, and whether it was there.
+
+    As a word of its own it is never another flag's value: a value that begins with -- is written `--prompt=--debug`, and words after
+    a bare `--` are no switches.
+    """
+    end = words.index("--") if "--" in words else len(words)
+    kept = [word for word in words[:end] if word != "--debug"]
+    return kept + words[end:], len(kept) < end
 
 
 def _dispatch(words: list[str]) -> int:
@@ -68,8 +81,10 @@ def _explain(error: BaseException) -> int:
         code, text = 2, f"{error.filename}: a file stands where a folder is needed, or the other way round. Choose another path"
     elif isinstance(error, PermissionError):
         code, text = 2, f"{error.filename}: no permission to write or read there. Choose another place"
-    elif "out of memory" in str(error) or "can't allocate memory" in str(error):
-        text = "out of memory. Lower --training.micro-batch-size (the result stays the same), or the model or context"
+    elif isinstance(error, OSError) and error.errno == errno.EROFS:
+        code, text = 2, f"{error.filename or 'while writing'}: the file system is read-only. Choose another place"
+    elif isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in OUT_OF_MEMORY):
+        text = "out of memory. Lower --training.micro-batch-size (the result stays the same), or take a smaller model or context"
     sys.stdout.flush()
     print(f"gpt-kit: {text}", file=sys.stderr)
     return code

@@ -15,9 +15,10 @@ T = TypeVar("T")
 
 def parse(kind: type[T], verb: str, words: Sequence[str], default: T | None = None) -> T:
     """Read `words` as a `kind`. Leaves with exit code 2 and a message for what cannot be read."""
+    name, style = f"gpt-kit {verb}", (tyro.conf.PositionalMetavarFromFieldName, tyro.conf.DisallowNone)  # help: SOURCE; no "{None}|PATH"
     if default is None:
-        return tyro.cli(kind, prog=f"gpt-kit {verb}", args=list(words))
-    return tyro.cli(kind, prog=f"gpt-kit {verb}", args=list(words), default=default)
+        return tyro.cli(kind, prog=name, args=list(words), config=style)
+    return tyro.cli(kind, prog=name, args=list(words), default=default, config=style)
 
 
 def peek(words: Sequence[str], flag: str) -> str | None:

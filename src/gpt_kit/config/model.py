@@ -33,7 +33,7 @@ class ModelConfig:
     n_layer: int = 12
     """Number of transformer blocks, 1 or more."""
     n_head: int = 12
-    """Number of attention heads H per block; must divide n_embd (the published sizes have n_embd / 64)."""
+    """Number of attention heads H per block; must divide n_embd. Left out beside an n_embd that the preset's do not divide: n_embd / 64."""
     n_inner: int = 0
     """Hidden width of the feed-forward layers, in channels; 0 means 4 x n_embd."""
     norm: Norm = "pre"

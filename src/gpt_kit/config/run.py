@@ -79,9 +79,9 @@ class TrainingConfig:
     optimizer: Literal["adamw", "muon"] = "adamw"
     """AdamW for everything, or Muon for the blocks' matrices with AdamW for the rest."""
     learning_rate: float = 6e-4
-    """AdamW's learning rate where it is highest, after the warm-up: roughly the change of a weight per step, 0 or more; often 1e-4 to 1e-2."""
+    """AdamW's highest learning rate, right after the warm-up: roughly the change of a weight per step, 0 or more; often 1e-4 to 1e-2."""
     muon_learning_rate: float = 0.02
-    """Muon's learning rate where it is highest, 0 or more, often 0.01 to 0.05; only for optimizer muon."""
+    """Muon's highest learning rate, 0 or more, often 0.01 to 0.05; only for optimizer muon."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the learning rate falls after the warm-up, until the last step."""
     warmup_steps: int = 100
