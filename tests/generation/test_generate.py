@@ -131,6 +131,34 @@ def test_what_cannot_be_continued_is_refused(one_model: GPTModel, prompts, optio
         list(generate_ids(one_model, prompts, 3, **options))
 
 
+@pytest.mark.parametrize("seed", [-1, 2**63, 99999999999999999999])
+def test_a_seed_out_of_range_is_refused_with_the_range(one_model: GPTModel, seed: int) -> None:
+    with pytest.raises(ConfigError, match=rf"seed must be from 0 to 2\*\*63 - 1 \(9223372036854775807\); got {seed}"):
+        list(generate_ids(one_model, [[1]], 3, sampling=Sampling(), seed=seed))
+    assert list(generate_ids(one_model, [[1]], 1, sampling=Sampling(), seed=2**63 - 1))
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        (torch.tensor([1, 2]), r"shape \(B, T\); got torch.int64 of shape \(2,\).*token_ids\[None\]"),
+        (torch.tensor([[1.0, 2.5]]), "must be whole numbers.*got torch.float32"),
+        (torch.tensor([[1, 61]]), "vocabulary has 61 entries"),
+        (torch.tensor([[1, -1]]), "ids from -1 to 1"),
+        (torch.zeros(2, 0, dtype=torch.long), "a prompt has no tokens"),
+    ],
+    ids=str,
+)
+def test_the_fixed_helper_refuses_ids_that_are_none(one_model: GPTModel, ids: torch.Tensor, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        generate_text_autoregressive(one_model, ids, 3)
+
+
+def test_a_negative_number_of_new_tokens_is_refused(one_model: GPTModel) -> None:
+    with pytest.raises(InputError, match="max_new_tokens must be 0 or more; got -1"):
+        generate_text_autoregressive(one_model, torch.tensor([[1]]), -1)
+
+
 def test_the_fixed_helper_continues_a_batch_of_ids(one_model: GPTModel) -> None:
     """(B, T) -> (B, T + new), greedy unless told otherwise, past the context too; the ids given come first, unchanged."""
     ids = torch.tensor([[1, 2, 3, 4], [9, 9, 0, 12]])

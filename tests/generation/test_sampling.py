@@ -106,6 +106,15 @@ def test_half_precision_logits_are_drawn_from_too() -> None:
     assert chosen.shape == (2,) and chosen.dtype == torch.int64
 
 
+@pytest.mark.parametrize("temperature", [1e-5, 1e-30, 1e-45, 5e-324])
+def test_a_tiny_temperature_is_greedy(temperature: float) -> None:
+    """Logits of GPT-2's size divided by it are infinite, and infinity minus infinity is no number."""
+    logits = torch.tensor([[-30.0, 95.0, 94.0], [-99.0, -97.0, -98.0]])
+    for rule in ({}, {"top_k": 2, "top_p": 0.9, "min_p": 0.1}):
+        chosen = Sampling(temperature=temperature, **rule).choose(logits, *NOTHING_SEEN, torch.Generator().manual_seed(0))
+        assert chosen.tolist() == Sampling(temperature=0).choose(logits, *NOTHING_SEEN).tolist() == [1, 1]
+
+
 def test_all_bad_settings_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         Sampling(temperature=-0.1, top_k=-1, top_p=0.0, min_p=1.1, repetition_penalty=0.0)

@@ -5,7 +5,9 @@ The ids are a script, so that every claim can be made about a known text.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -21,7 +23,7 @@ BYTE = load_tokenizer("byte")
 GPT2 = load_tokenizer("gpt2")
 
 
-def stream(tokenizer: Tokenizer, ids: Sequence[int | None], stop: Sequence[str] = ()) -> list[str]:
+def stream(tokenizer: Tokenizer, ids: Sequence[int | None], stop: Sequence[str] = (), prompt: str = "x") -> list[str]:
     """The pieces that a model gives which writes exactly `ids` (None: the end token)."""
 
     def script(*_: object, **__: object) -> Iterator[list[int | None]]:
@@ -29,7 +31,7 @@ def stream(tokenizer: Tokenizer, ids: Sequence[int | None], stop: Sequence[str] 
             yield [token]
 
     with patch("gpt_kit.generation.generate.generate_ids", script):
-        return list(stream_text(None, tokenizer, "x", len(ids), stop=stop))  # type: ignore[arg-type]
+        return list(stream_text(None, tokenizer, prompt, len(ids), stop=stop))  # type: ignore[arg-type]
 
 
 def cut(tokenizer: Tokenizer, ids: Sequence[int], stop: Sequence[str]) -> str:
@@ -113,6 +115,45 @@ def test_any_text_with_any_stop_strings_comes_out_as_it_should(text: str, stop: 
     pieces = stream(BYTE, ids, stop)
     assert "".join(pieces) == cut(BYTE, ids, stop)
     assert not any("\ufffd" in piece for piece in pieces)
+
+
+@pytest.fixture(scope="module")
+def gpt1(data_folder: Path) -> Tokenizer:
+    return load_tokenizer(data_folder / "gpt1-tokenizer")
+
+
+def test_the_space_between_prompt_and_continuation_is_kept(gpt1: Tokenizer) -> None:
+    """GPT-1 has its spaces between words, not in them: its new ids alone read without the first one."""
+    ids = gpt1.encode("there was a king")
+    assert gpt1.decode(ids[1:]) == "was a king"
+    assert "".join(stream(gpt1, ids[1:], prompt="there")) == " was a king"
+    assert "".join(stream(gpt1, ids[1:], ["a k"], prompt="there")) == " was "
+
+
+@pytest.mark.parametrize("prompt", ["ab", "👍", "\ufffd", "cut \ud83d", "👩\u200d", "", "漢字 " * 300], ids=ascii)
+@pytest.mark.parametrize("name", ["byte", "gpt2", "gpt1"])
+def test_any_ids_behind_any_prompt_read_as_all_ids_at_once(name: str, prompt: str, gpt1: Tokenizer) -> None:
+    """Random ids, so with invalid bytes and half characters everywhere; the prompt may itself end in U+FFFD or half an emoji."""
+    tokenizer = {"byte": BYTE, "gpt2": GPT2, "gpt1": gpt1}[name]
+    rng = random.Random(7)
+    opening = encode_prompt(prompt, tokenizer)
+    for _ in range(20):
+        ids = [*rng.choices(range(128, tokenizer.vocab_size), k=12), *rng.choices(range(tokenizer.vocab_size), k=12)]
+        expected = tokenizer.decode(opening + ids)[len(tokenizer.decode(opening)) :]
+        assert "".join(stream(tokenizer, ids, prompt=prompt)) == expected
+
+
+def test_a_long_prompt_is_not_decoded_again_for_every_token() -> None:
+    """Ids decoded per new token stay a handful, whatever was before."""
+    decoded: list[int] = []
+
+    def decode(ids: list[int]) -> str:
+        decoded.append(len(ids))
+        return Tokenizer.decode(BYTE, ids)
+
+    with patch.object(BYTE, "decode", decode):
+        stream(BYTE, list(b"abc" * 100), prompt="p" * 5000)
+    assert sum(decoded) < 2 * 5001 + 300 * 3
 
 
 def test_the_whole_text_is_the_joined_stream(tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel]) -> None:

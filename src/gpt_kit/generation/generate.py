@@ -7,13 +7,13 @@ continued from its last `max_position_embeddings` tokens; every position then ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from gpt_kit.errors import InputError
-from gpt_kit.generation.sampling import Sampling
+from gpt_kit.generation.sampling import Sampling, check_seed
 from gpt_kit.model import GPTModel, KVCache
 from gpt_kit.tokenizers import Tokenizer, as_tokenizer
 
@@ -33,9 +33,12 @@ def generate_ids(
 ) -> Iterator[list[int | None]]:
     """Yield, step by step, the next id of every prompt; None for a prompt that has met `stop_id`. Ends when all have.
 
-    `context` limits how far back the model looks, in tokens; None means as far as it can.
-    Raises: InputError for an empty prompt, ids outside the vocabulary, or a context that the model does not have.
+    `context` limits how far back the model looks, in tokens; None means as far as it can. `seed` is from 0 to 2**63 - 1.
+    Raises: InputError for an empty prompt, ids outside the vocabulary, a context that the model does not have, or such a seed.
     """
+    check_seed(seed)
+    if max_new_tokens < 0:
+        raise InputError(f"max_new_tokens must be 0 or more; got {max_new_tokens}")
     longest = model.config.max_position_embeddings
     context = longest if context is None else context
     if not 1 <= context <= longest:
@@ -106,29 +109,44 @@ def stream_text(
 ) -> Iterator[str]:
     """Yield the continuation of `prompt` in pieces that never cut a character, up to the end token or one of the `stop` strings."""
     stop = [text for text in stop if text]
-    released = ""
-    ids: list[int] = []
     hold_back = max((len(text) for text in stop), default=1) - 1  # the last characters might be the beginning of a stop string
     prompt_ids = encode_prompt(prompt, tokenizer)
-    for (token,) in generate_ids(
+    steps = generate_ids(
         model, [prompt_ids], max_new_tokens, sampling=sampling, stop_id=tokenizer.end_of_text_id, seed=seed, use_cache=use_cache
-    ):
+    )
+    text, released = "", 0
+    for piece in _whole_characters(tokenizer, prompt_ids, (token for (token,) in steps)):
+        text += piece
+        found = [position for position in (text.find(s, released) for s in stop) if position >= 0]
+        if found:
+            text = text[: min(found)]
+            break
+        safe = len(text) - hold_back
+        if safe > released:
+            yield text[released:safe]
+            released = safe
+    if len(text) > released:
+        yield text[released:]
+
+
+def _whole_characters(tokenizer: Tokenizer, context: list[int], tokens: Iterable[int | None]) -> Iterator[str]:
+    """The text that `tokens` add to `context`, up to a None, each character with its last token; half a one at the end as U+FFFD.
+
+    What a token reads as may depend on those before it: GPT-1 has its spaces between words. So ids are decoded behind the piece
+    before them, which begins and ends with whole characters: the same text as of all ids at once, in time linear in their number.
+    """
+    pending: list[int] = []
+    text = ""
+    for token in tokens:
         if token is None:
             break
-        ids.append(token)
-        text = tokenizer.decode(ids)
-        found = [position for position in (text.find(s) for s in stop) if position >= 0]
-        if found:
-            yield text[len(released) : min(found)]
-            return
-        safe = text.rstrip("\ufffd")  # half a character so far; its other bytes may follow
-        safe = safe[: max(0, len(safe) - hold_back)]
-        if len(safe) > len(released):
-            yield safe[len(released) :]
-            released = safe
-    rest = tokenizer.decode(ids)[len(released) :]
-    if rest:
-        yield rest
+        pending.append(token)
+        text = tokenizer.decode(context + pending)[len(tokenizer.decode(context)) :]
+        if text and not text.endswith("\ufffd"):
+            yield text
+            context, pending, text = pending, [], ""
+    if text:
+        yield text
 
 
 def generate_text(model: GPTModel, tokenizer: Tokenizer, prompt: str, max_new_tokens: int, **options: object) -> str:
@@ -167,8 +185,14 @@ def generate_text_autoregressive(
 ) -> Tensor:
     """Continue a batch of ids: (B, T) -> (B, T + new). Rows that meet `eos_token_id` are filled up with it.
 
-    `context_size` limits how far back the model looks. Raises: InputError, ConfigError for settings out of range.
+    `context_size` limits how far back the model looks. Raises: InputError for ids that are not whole numbers of shape (B, T) in the
+    vocabulary, ConfigError for settings out of range.
     """
+    if token_ids.ndim != 2 or token_ids.dtype.is_floating_point:
+        raise InputError(
+            f"token_ids must be whole numbers of shape (B, T); got {token_ids.dtype} of shape {tuple(token_ids.shape)}. "
+            "One row alone becomes a batch by token_ids[None]"
+        )
     sampling = Sampling(temperature=temperature, top_k=top_k or 0, top_p=top_p)
     prompts = token_ids.tolist()
     steps = generate_ids(model, prompts, max_new_tokens, sampling=sampling, stop_id=eos_token_id, seed=seed, context=context_size)

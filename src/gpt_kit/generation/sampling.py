@@ -14,6 +14,8 @@ from torch import Tensor
 
 from gpt_kit.errors import ConfigError
 
+SMALLEST_TEMPERATURE = torch.finfo(torch.float32).tiny  # below it 1 / temperature overflows
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:
@@ -50,8 +52,16 @@ class Sampling:
         logits = penalize_repetition(logits.float(), seen, seen_mask, self.repetition_penalty)
         if self.temperature == 0:
             return logits.argmax(dim=-1)
-        logits = keep_min_p(keep_top_p(keep_top_k(logits / self.temperature, self.top_k), self.top_p), self.min_p)
+        logits = logits - logits.amax(dim=-1, keepdim=True)  # the largest is 0, which no temperature can make infinite
+        logits = logits / max(self.temperature, SMALLEST_TEMPERATURE)
+        logits = keep_min_p(keep_top_p(keep_top_k(logits, self.top_k), self.top_p), self.min_p)
         return torch.multinomial(logits.softmax(dim=-1), num_samples=1, generator=generator)[:, 0]
+
+
+def check_seed(seed: int | None) -> None:
+    """Raises: ConfigError for a seed that torch cannot take on every device."""
+    if seed is not None and not 0 <= seed < 2**63:
+        raise ConfigError(f"seed must be from 0 to 2**63 - 1 ({2**63 - 1}); got {seed}")
 
 
 def penalize_repetition(logits: Tensor, seen: Tensor, seen_mask: Tensor, penalty: float) -> Tensor:
