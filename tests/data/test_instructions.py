@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,47 @@ def test_the_real_records_all_become_rows(data_folder: Path) -> None:
     assert len(dataset) == len(records) > 1000
     for i in (0, 500, len(records) - 1):
         assert tokenizer.decode(dataset[i]).endswith(f"### Response:\n{records[i]['output']}")
+
+
+@pytest.mark.parametrize(
+    ("records", "said"),
+    [
+        ([], "there are no records"),
+        ([RECORDS[0], {**RECORDS[1], "output": None}], "record 1: its 'output' is None; expected the text"),
+        ([RECORDS[0], RECORDS[1], "a text"], "record 2 is a str; expected a dictionary"),
+        ({"data": RECORDS}, "record 0 is a str"),
+    ],
+    ids=str,
+)
+def test_records_that_cannot_teach_are_refused_by_number(records, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        InstructionDataset(records, load_tokenizer("byte"), lambda record: record["instruction"])
+
+
+def test_a_batch_without_rows_and_a_length_of_zero_are_refused() -> None:
+    with pytest.raises(DataError, match="a batch without rows"):
+        create_instruction_collate_fn()([])
+    with pytest.raises(DataError, match="max_length must be at least 1; got 0"):
+        create_instruction_collate_fn(max_length=0)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "byte"])
+def test_a_length_that_cuts_a_whole_answer_away_is_refused_by_record(name: str) -> None:
+    """One token of the answer is enough; with one less, the row would teach the instruction alone."""
+    tokenizer = load_tokenizer(name)
+    dataset = InstructionDataset(RECORDS, tokenizer, alpaca)
+    starts = [row.answer_start for row in dataset]
+    for row, start, record in zip(dataset, starts, RECORDS, strict=True):
+        assert tokenizer.decode(row[start:]) == record["output"]
+    assert starts[0] < starts[1] <= len(dataset[1])
+    _, targets = create_instruction_collate_fn(max_length=starts[1])(list(dataset))
+    assert targets[1, -1] == dataset[1][starts[1]]
+    with pytest.raises(DataError, match=rf"cuts the whole answer away from record 1: .* Make it at least {starts[1]}"):
+        create_instruction_collate_fn(max_length=starts[1] - 1)(list(dataset))
+    with pytest.raises(DataError, match="from record 1, 0:"):
+        create_instruction_collate_fn(max_length=3)([dataset[1], dataset[0]])
+
+
+def test_rows_remember_their_answer_in_worker_processes() -> None:
+    (row,) = pickle.loads(pickle.dumps([InstructionDataset(RECORDS, load_tokenizer("byte"), alpaca)[1]]))
+    assert (row.record, row.answer_start) == (1, InstructionDataset(RECORDS, load_tokenizer("byte"), alpaca)[1].answer_start)

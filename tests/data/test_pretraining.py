@@ -97,3 +97,9 @@ def test_fewer_windows_than_a_batch_is_refused_rather_than_empty(encoding: tikto
 def test_lengths_and_strides_below_one_are_refused(encoding: tiktoken.Encoding, length: int, stride: int) -> None:
     with pytest.raises(DataError, match=f"must be at least 1; got {length} and {stride}"):
         GPTPretrainingDataset(TEXT, encoding, length, stride)
+
+
+@pytest.mark.parametrize("batch_size", [0, -2])
+def test_a_batch_size_below_one_is_refused(encoding: tiktoken.Encoding, batch_size: int) -> None:
+    with pytest.raises(DataError, match=f"batch_size must be at least 1; got {batch_size}"):
+        create_pretraining_dataloader(TEXT, batch_size, 4, 4, tokenizer=encoding)

@@ -54,6 +54,8 @@ def create_pretraining_dataloader(
 
     Raises: DataError when the text does not fill one window, or (with drop_last) not one batch.
     """
+    if batch_size < 1:
+        raise DataError(f"batch_size must be at least 1; got {batch_size}")
     dataset = GPTPretrainingDataset(text, tokenizer or load_tokenizer("gpt2"), max_length, stride)
     if drop_last and len(dataset) < batch_size:
         raise DataError(
