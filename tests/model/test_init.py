@@ -1,8 +1,9 @@
-"""How a new model's weights are drawn: N(0, 0.02), residual projections narrower by sqrt(2 · n_layer), biases 0, norms 1."""
+"""How a new model's weights are drawn: N(0, 0.02), biases 0, norms 1; GPT-2's residual projections narrower by sqrt(2 · n_layer)."""
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -13,11 +14,12 @@ from gpt_kit.model import GPTModel
 RESIDUAL = ("attention.projection.weight", "feed_forward.contract.weight")
 
 
-@pytest.mark.parametrize(("n_layer", "initializer_range"), [(3, 0.02), (8, 0.05)])
-def test_every_parameter_is_drawn_as_published(n_layer: int, initializer_range: float) -> None:
+@pytest.mark.parametrize(("n_layer", "initializer_range", "norm"), [(3, 0.02, "pre"), (8, 0.05, "pre"), (8, 0.02, "post")])
+def test_every_parameter_is_drawn_as_published(n_layer: int, initializer_range: float, norm: Literal["pre", "post"]) -> None:
+    """Pre-norm as Radford et al. 2019, section 2.3; post-norm as Radford et al. 2018, section 4.1: all matrices alike."""
     torch.manual_seed(0)
     sizes = {"vocab_size": 301, "max_position_embeddings": 97, "n_embd": 96, "n_head": 4, "n_layer": n_layer}
-    model = GPTModel(ModelConfig(**sizes, initializer_range=initializer_range, tie_word_embeddings=False))
+    model = GPTModel(ModelConfig(**sizes, initializer_range=initializer_range, norm=norm, tie_word_embeddings=False))
     seen_residual = 0
     for name, parameter in model.named_parameters():
         values = parameter.detach()
@@ -28,7 +30,7 @@ def test_every_parameter_is_drawn_as_published(n_layer: int, initializer_range: 
         else:
             residual = name.endswith(RESIDUAL)
             seen_residual += residual
-            expected = initializer_range / math.sqrt(2 * n_layer) if residual else initializer_range
+            expected = initializer_range / math.sqrt(2 * n_layer) if residual and norm == "pre" else initializer_range
             # 5 standard errors of a standard deviation: 5 / sqrt(2 n)
             assert abs(values.std().item() / expected - 1) < 5 / math.sqrt(2 * values.numel()), name
             assert abs(values.mean().item()) < 5 * expected / math.sqrt(values.numel()), name

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from gpt_kit.config import ModelConfig, create_model_config
 from gpt_kit.model import GPTModel, count_model
@@ -56,3 +58,29 @@ def test_arithmetic_is_that_of_its_closed_form() -> None:
     assert counts.forward_flops_per_token == 2 * (12 * 12 * 768**2 + 50257 * 768) + 2 * 12 * 768 * 1025
     assert counts.training_flops_per_token == 3 * counts.forward_flops_per_token
     assert counts.training_bytes == 16 * 124_439_808
+
+
+@pytest.mark.parametrize("changes", [{}, {"tie_word_embeddings": False, "norm": "post"}, {"position_embedding": "rotary"}], ids=str)
+def test_components_are_those_of_the_modules(tiny_config: Callable[..., ModelConfig], changes: dict[str, object]) -> None:
+    """Parameters and memory by the modules' names, FLOPs by what a profiler sees in one forward pass over a whole context.
+
+    The profiler counts every pair of positions, T · T of them, where the formula has the T · (T + 1) / 2 that are visible.
+    """
+    config = tiny_config(**changes)
+    model, counts = GPTModel(config).eval(), count_model(config)
+    places = {"token_embedding": "token embedding", "position_embedding": "position embedding", "attention.": "attention",
+              "feed_forward.": "feed-forward", "norm": "layer norm", "head": "head"}  # fmt: skip
+    found = dict.fromkeys(counts.parameters, 0)
+    for name, tensor in model.exported_tensors().items():
+        found[next(component for part, component in places.items() if part in name)] += tensor.numel()
+    assert counts.parameters == found
+    assert counts.training_memory == {name: 16 * number for name, number in found.items()}
+    assert list(counts.forward_flops) == list(counts.parameters)
+    assert counts.forward_flops_per_token == sum(counts.forward_flops.values())
+    length = config.max_position_embeddings
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        model(torch.zeros(1, length, dtype=torch.long))
+    hidden_pairs = 4 * config.n_layer * config.n_embd * (length * length - length * (length + 1) // 2)
+    assert counter.get_total_flops() == length * counts.forward_flops_per_token + hidden_pairs
+    assert counts.forward_flops["head"] == 2 * 61 * 24
+    assert counts.forward_flops["feed-forward"] == 2 * 2 * 24 * 40 * 2

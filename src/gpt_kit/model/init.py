@@ -1,4 +1,4 @@
-"""How a new model's weights are drawn (Radford et al. 2019, section 2.3)."""
+"""How a new model's weights are drawn (Radford et al. 2018, section 4.1; 2019, section 2.3)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from gpt_kit.config import ModelConfig
 def initialize(model: nn.Module, config: ModelConfig) -> None:
     """Matrices from N(0, initializer_range), biases 0, LayerNorm the identity.
 
-    Every block adds two projections to the residual stream, so those are drawn narrower by sqrt(2 · n_layer): the stream's
-    variance at the end does not grow with depth.
+    Every block adds two projections to the residual stream. GPT-2 draws those narrower by sqrt(2 · n_layer), so that the stream's
+    variance at the end does not grow with depth. GPT-1 normalises the stream itself after every sum (post-norm), found N(0, 0.02)
+    "sufficient" for all matrices, and is drawn so here.
     """
+    narrower = math.sqrt(2 * config.n_layer) if config.norm == "pre" else 1.0
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             parameter.zero_()
@@ -24,5 +26,4 @@ def initialize(model: nn.Module, config: ModelConfig) -> None:
             parameter.fill_(1.0)
         else:
             residual = name.endswith(("projection.weight", "contract.weight"))
-            std = config.initializer_range / math.sqrt(2 * config.n_layer) if residual else config.initializer_range
-            parameter.normal_(0.0, std)
+            parameter.normal_(0.0, config.initializer_range / (narrower if residual else 1.0))
