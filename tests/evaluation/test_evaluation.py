@@ -107,3 +107,20 @@ def test_predictions_stand_beside_their_targets(model: GPTModel) -> None:
     assert predictions[1].predicted == tokenizer.decode([int(probabilities[0, 1].argmax())])
     table = predictions_as_markdown(predictions).splitlines()
     assert len(table) == 12 and all(line.count("|") == 6 for line in table)
+
+
+def test_only_the_positions_asked_for_are_computed(model: GPTModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut before the model: the same predictions as the first of all, from a head that sees the scored positions alone."""
+    tokenizer = train_tokenizer("char", ["".join(map(chr, range(0x100, 0x100 + 61)))])
+    ids = torch.randint(0, 61, (3, 11), generator=torch.Generator().manual_seed(0))
+    batch = Batch(ids, ids.roll(-1, 1), torch.tensor([[0] * 4 + [1] * 7] * 3))
+    batch.targets[1, 1] = -100
+    everything = predict_batch(model, batch, tokenizer, CPU, rows=3)
+    shapes: list[tuple[int, ...]] = []
+    linear = F.linear
+    monkeypatch.setattr(F, "linear", lambda x, *rest: shapes.append(tuple(x.shape)) or linear(x, *rest))
+    few = predict_batch(model, batch, tokenizer, CPU, rows=2, positions=4)
+    assert {shape[-2] for shape in shapes} == {4, 7} and shapes[-1] == (7, 24)
+    for found, expected in zip(few, [*everything[:4], everything[11], *everything[12:14]], strict=True):
+        assert (found.input, found.target, found.predicted) == (expected.input, expected.target, expected.predicted)
+        assert found.probability == pytest.approx(expected.probability, rel=1e-4)

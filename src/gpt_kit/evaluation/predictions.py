@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 
 from gpt_kit.data import Batch
 from gpt_kit.evaluation.loss import evaluation_mode
@@ -27,24 +28,25 @@ class Prediction:
         return self.target == self.predicted
 
 
-def predict_batch(model: GPTModel, batch: Batch, tokenizer: Tokenizer, device: torch.device, rows: int = 1) -> list[Prediction]:
-    """The predictions along the first `rows` rows of a batch."""
-    first = batch.split(rows)[0].to(device)
-    inputs, targets = first.inputs, first.targets
+def predict_batch(
+    model: GPTModel, batch: Batch, tokenizer: Tokenizer, device: torch.device, rows: int = 1, positions: int | None = None
+) -> list[Prediction]:
+    """The predictions at the scored targets of a batch's first `rows` rows, up to the first `positions` of each (None: all).
+
+    Nothing looks ahead, so the rest is cut off before the model reads it, and the head works where a target is scored only.
+    """
+    parts = (batch.inputs, batch.targets, batch.document_ids)
+    first = Batch(*(None if part is None else part[:rows, :positions] for part in parts)).to(device)  # type: ignore[arg-type]
+    scored = first.targets >= 0
+    inputs, targets = first.inputs[scored], first.targets[scored]  # (N,) each
     with evaluation_mode(model):
-        probabilities = model(inputs, document_ids=first.document_ids).float().softmax(dim=-1)  # (rows, T, V)
-    chosen = probabilities.argmax(dim=-1)
-    of_target = probabilities.gather(-1, targets.clamp(min=0)[..., None])[..., 0]
+        hidden = model.hidden_states(first.inputs, document_ids=first.document_ids)[scored]  # (N, C)
+        logits = F.linear(hidden, model.head_weight).float()  # (N, V)
+    of_target = (logits.gather(1, targets[:, None])[:, 0] - logits.logsumexp(dim=1)).exp()
+    columns = (inputs.tolist(), targets.tolist(), logits.argmax(dim=1).tolist(), of_target.tolist())
     return [
         Prediction(tokenizer.decode([i]), tokenizer.decode([t]), tokenizer.decode([p]), probability)
-        for i, t, p, probability in zip(
-            inputs.flatten().tolist(),
-            targets.flatten().tolist(),
-            chosen.flatten().tolist(),
-            of_target.flatten().tolist(),
-            strict=True,
-        )
-        if t >= 0
+        for i, t, p, probability in zip(*columns, strict=True)
     ]
 
 
