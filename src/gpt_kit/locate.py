@@ -1,16 +1,18 @@
 """MODEL, as a person writes it -> the folder that holds it.
 
-MODEL is a run folder (its best checkpoint), a checkpoint folder, a Hugging Face folder, a folder of the original GPT-1 or
-GPT-2 release, or a name on the Hugging Face hub.
+MODEL is a run folder or its `checkpoints` (the best checkpoint), a checkpoint folder, a Hugging Face folder, a folder of the
+original GPT-1 or GPT-2 release, or a name on the Hugging Face hub.
 """
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 from gpt_kit.errors import CheckpointError
 
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
+HUB_TIMEOUT_SECONDS = 10
 
 
 def locate_model(model: str | Path) -> Path:
@@ -19,16 +21,26 @@ def locate_model(model: str | Path) -> Path:
     Raises: CheckpointError when there is nothing of that name, or the hub is needed and cannot be reached.
     """
     path = Path(model).expanduser()
-    if (path / "checkpoints").is_dir():
-        return best_checkpoint(path)
+    if run := run_of(path):
+        return best_checkpoint(run)
     if path.is_dir():
         return path
     if path.exists():
         raise CheckpointError(f"{path} is a file; a model is a folder (a run, a checkpoint, or a Hugging Face folder)")
     looks_local = str(model).startswith((".", "/", "~")) or str(model).count("/") > 1 or (path.parent.is_dir() and len(path.parts) > 1)
     if looks_local:
-        raise CheckpointError(f"{path}: there is no such folder, so no model to read. Check the path (runs usually lie in runs/NAME)")
+        hint = _similar_folder(path) or ". Check the path (runs usually lie in runs/NAME)"
+        raise CheckpointError(f"{path}: there is no such folder, so no model to read{hint}")
     return _download(str(model))
+
+
+def run_of(path: Path) -> Path | None:
+    """The run that `path` is, or whose `checkpoints` folder it is; None for anything else."""
+    if (path / "config.json").is_file():  # a model as it lies there
+        return None
+    if (path / "checkpoints").is_dir() or (path / "config.toml").is_file():
+        return path
+    return path.parent if path.name == "checkpoints" and path.is_dir() else None
 
 
 def best_checkpoint(run: Path) -> Path:
@@ -43,16 +55,36 @@ def best_checkpoint(run: Path) -> Path:
 
 
 def _download(name: str) -> Path:
+    missing = f"{name}: there is no such folder here{_similar_folder(Path(name))}"
     try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+        from huggingface_hub import HfApi, snapshot_download
+        from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
     except ImportError:
         raise CheckpointError(
-            f"{name}: there is no such folder; and to fetch it by name from the Hugging Face hub, "
+            f"{missing}; and to fetch it by name from the Hugging Face hub, "
             "the package 'huggingface_hub' is needed: pip install 'gpt-kit[hub]'"
         ) from None
+    problem = ""
     try:
-        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{name}: neither a folder here nor to be had from the Hugging Face hub ({reason})") from None
+        HfApi().model_info(name, timeout=HUB_TIMEOUT_SECONDS)  # on a silent network, snapshot_download itself would wait for ever
+    except HFValidationError:
+        raise CheckpointError(f"{missing}, and a model on the Hugging Face hub cannot be called so") from None
+    except RepositoryNotFoundError:
+        problem = "the Hugging Face hub shows no model of that name"
+    except Exception as error:  # the errors of its HTTP library, which is another one from release to release
+        problem = f"the Hugging Face hub cannot be reached ({_first_line(error)})"
+    try:
+        return Path(snapshot_download(name, allow_patterns=HUB_FILES, local_files_only=bool(problem)))  # what was fetched before will do
+    except OSError as error:
+        raise CheckpointError(f"{missing}, and {problem or f'the Hugging Face hub does not give it ({_first_line(error)})'}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].removesuffix(".")
+
+
+def _similar_folder(path: Path) -> str:
+    """`" (did you mean …?)"` for a folder of nearly that name beside `path` or among the runs, or an empty string."""
+    folders = {folder.name: folder for parent in (Path("runs"), path.parent) for folder in parent.glob("*/")}
+    close = difflib.get_close_matches(path.name, folders, n=1, cutoff=0.7)
+    return f" (did you mean '{folders[close[0]]}'?)" if close else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -14,9 +15,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpt_kit.config import load_run_config
+from gpt_kit.config import ModelConfig, create_model_config, load_run_config
 from gpt_kit.data import open_corpus
 from gpt_kit.files import check_manifest, read_json
+from gpt_kit.locate import best_checkpoint
 from gpt_kit.model import GPTModel, count_model
 from gpt_kit.tokenizers import load_tokenizer
 from gpt_kit.training import points_of, read_metrics
@@ -143,6 +145,130 @@ def test_info_of_a_preset_needs_no_weights(run: Run, tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     code, out, _ = run("info", name)
     assert code == 0 and total in out
+
+
+def test_info_counts_by_component_and_the_total_is_their_sum(run: Run) -> None:
+    """Parameters, MFLOP and MB of gpt2-xl, each column added up again (as rounded as it is shown)."""
+    counts = count_model(create_model_config("gpt2-xl"))
+    lines = [line.replace(",", "").split() for line in run("info", "gpt2-xl")[1].splitlines()]
+    rows = {" ".join(words[:-4]): [float(word.rstrip("%")) for word in words[-4:]] for words in lines if "%" in "".join(words)}
+    total = rows.pop("total")
+    assert list(rows) == list(counts.parameters)
+    for column, slack in enumerate((0, 0.3, 0.03, 0.03)):
+        assert sum(row[column] for row in rows.values()) == pytest.approx(total[column], abs=slack)
+    assert total[0] == 1_557_611_200 and total[3] == pytest.approx(16 * 1557.6112, abs=0.01)
+    assert rows["attention"][2] == pytest.approx(counts.forward_flops["attention"] / 1e6, abs=0.01)
+
+
+def test_info_reads_the_configuration_and_not_the_weights(run: Run, finished_run: Path, tmp_path: Path) -> None:
+    """A folder whose weights are gone, as for a model too large to load."""
+    shutil.copytree(best_checkpoint(finished_run), tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").unlink()
+    code, out, err = run("info", tmp_path / "model")
+    assert (code, err) == (0, "")
+    assert f"{count_model(GPTModel.from_pretrained(finished_run).config).total_parameters:,}" in out
+
+
+def test_a_runs_checkpoints_folder_stands_for_the_run(run: Run, finished_run: Path) -> None:
+    assert run("info", finished_run / "checkpoints") == run("info", finished_run)
+    words = ("--prompt", "the", "--seed", "1", "--max-new-tokens", "9")
+    assert run("generate", finished_run / "checkpoints", *words) == run("generate", finished_run, *words)
+
+
+def test_info_of_a_run_without_a_checkpoint_tells_its_settings(run: Run, finished_run: Path, text_file: Path, tmp_path: Path) -> None:
+    for folder in (tmp_path / "fresh", tmp_path / "older"):
+        folder.mkdir()
+        shutil.copy(finished_run / "config.toml", folder)
+    (tmp_path / "older" / "checkpoints").mkdir()
+    for name in ("fresh", "older"):
+        code, out, err = run("info", tmp_path / name)
+        assert (code, err) == (0, "")
+        for said in ("2 layers, width 24", "no finished checkpoint yet", "--resume auto", str(text_file), "12 steps of 5 windows, adamw"):
+            assert said in out, said
+    code, _, err = run("generate", tmp_path / "fresh")
+    assert code == 2 and "no finished checkpoint yet" in err
+
+
+def test_info_of_a_corpus_tells_what_it_holds(run: Run, finished_run: Path, text_file: Path) -> None:
+    code, out, err = run("info", finished_run / "corpus")
+    info = open_corpus(finished_run / "corpus").info
+    assert (code, err) == (0, "")
+    for said in (
+        "char",
+        str(text_file),
+        info["split"],
+        *(f"{info[side][key]:,}" for side in ("train", "val") for key in ("tokens", "bytes")),
+    ):
+        assert said in out, said
+
+
+def test_info_of_a_mistyped_preset_says_what_was_meant_without_asking_the_hub(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpt_kit.locate._download", lambda _: pytest.fail("asked the hub"))
+    code, _, err = run("info", "gtp2-small")
+    assert code == 2 and "did you mean 'gpt2-small'?" in err
+
+
+@pytest.mark.parametrize("verb", ["info", "generate"])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nope", "nope: there is no such folder here, and the Hugging Face hub cannot be reached (Cannot reach"),
+        ("no model", "no model: there is no such folder here, and a model on the Hugging Face hub cannot be called so"),
+        ("vredict", "no such folder here (did you mean 'runs/verdict'?)"),
+        ("runs/verdit", "no such folder, so no model to read (did you mean 'runs/verdict'?)"),
+        ("runs/other", "Check the path"),
+    ],
+)
+def test_a_name_of_nothing_is_explained(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, name: str, said: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "verdict").mkdir(parents=True)
+    code, out, err = run(verb, name)
+    assert (code, out) == (2, "") and said in err, err
+
+
+def test_a_hub_that_never_answers_is_given_up(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And what was fetched from it before is used all the same."""
+    import huggingface_hub
+
+    asked: list[float] = []
+
+    def silent(_self: object, _name: str, *, timeout: float) -> None:
+        asked.append(timeout)
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", silent)
+    code, _, err = run("info", "some/model")
+    assert code == 2 and "the Hugging Face hub cannot be reached (timed out)" in err
+    assert asked and max(asked) <= 10
+    config = {"model_type": "gpt2", "n_embd": 24, "n_layer": 2, "n_head": 3}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda _, *, local_files_only, **__: tmp_path if local_files_only else None)
+    assert "2 layers, width 24" in run("info", "some/model")[1]
+
+
+@pytest.mark.parametrize("seed", ["-1", "99999999999999999999", str(2**63)])
+def test_generate_refuses_a_seed_out_of_range(run: Run, finished_run: Path, seed: str) -> None:
+    code, out, err = run("generate", finished_run, "--seed", seed)
+    assert (code, out) == (2, "") and f"seed must be from 0 to 2**63 - 1 (9223372036854775807); got {seed}" in err
+
+
+def test_generate_refuses_before_it_writes(run: Run, finished_run: Path) -> None:
+    """An empty stop text, a seed that the second sample would not have, a prompt that cannot be spelled: not a letter comes out."""
+    for words, said in (
+        (["--stop", ""], "--stop needs a text of at least one character"),
+        (["--seed", str(2**63 - 1), "--num-samples", "2"], f"got {2**63}"),
+        (["--prompt", "the €", "--num-samples", "2"], "'€'"),
+    ):
+        code, out, err = run("generate", finished_run, *words)
+        assert (code, out) == (2, "") and said in err, err
+
+
+def test_generate_takes_a_prompt_of_broken_bytes(run: Run, tmp_path: Path, tiny_config: Callable[..., ModelConfig]) -> None:
+    """A shell hands bytes that are no UTF-8 over as lone surrogates, which no terminal can print."""
+    GPTModel(tiny_config(vocab_size=257)).save_pretrained(tmp_path / "model")
+    load_tokenizer("byte").save(tmp_path / "model")
+    code, out, err = run("generate", tmp_path / "model", "--prompt", "ab\udcf0\udc9f", "--max-new-tokens", "2", "--seed", "1")
+    assert (code, err) == (0, "") and out.startswith("ab\ufffd\ufffd")
 
 
 def test_generate_goes_on_from_the_prompt_and_a_seed_repeats(run: Run, finished_run: Path) -> None:

@@ -21,23 +21,23 @@ class GenerateArguments:
     prompt: str = ""
     """The text to continue; '-' reads it from stdin; empty begins a new document."""
     max_new_tokens: int = 200
-    """Most tokens to write."""
+    """Most tokens to write, 1 or more."""
     temperature: float = 0.8
-    """Spread of the choice; 0 always takes the most probable token."""
+    """Spread of the choice, 0 or more: logits are divided by it; 0 always takes the most probable token."""
     top_k: int = 0
-    """Choose among the k most probable tokens; 0 means all."""
+    """Choose among the k most probable tokens, 1 or more; 0 means all."""
     top_p: float = 1.0
-    """Choose among the most probable tokens that together have this probability; 1 means all."""
+    """Choose among the most probable tokens that together have this probability, above 0 to 1; 1 means all."""
     min_p: float = 0.0
-    """Choose among tokens at least this share as probable as the most probable one; 0 means all."""
+    """Choose among tokens at least this share as probable as the most probable one, 0 to 1; 0 means all."""
     repetition_penalty: float = 1.0
-    """Above 1 makes tokens that already occur less probable."""
+    """Above 1 makes tokens that already occur less probable, below 1 (above 0) more; 1 changes nothing."""
     stop: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=())
-    """End before this text appears; may be given several times."""
+    """End before this text appears, one character or more; may be given several times."""
     num_samples: int = 1
-    """How many continuations to write, each with its own seed."""
+    """How many continuations to write, 1 or more, each with its own seed: seed, seed + 1, …"""
     seed: int | None = None
-    """Seed of the choice; the same seed gives the same text. Without one, every run differs."""
+    """Seed of the choice, 0 to 2^63 - 1; the same seed gives the same text. Without one, every run differs."""
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:N or mps."""
 
@@ -47,15 +47,23 @@ def main(words: Sequence[str]) -> None:
     arguments = parse(GenerateArguments, "generate", words)
 
     from gpt_kit.errors import ConfigError
-    from gpt_kit.generation import Sampling, stream_text
+    from gpt_kit.generation import Sampling, encode_prompt, stream_text
+    from gpt_kit.generation.sampling import check_seed
+    from gpt_kit.locate import locate_model
     from gpt_kit.model import GPTModel
     from gpt_kit.runtime import choose_device
     from gpt_kit.tokenizers import load_tokenizer
+    from gpt_kit.tokenizers.base import well_formed
 
     if arguments.max_new_tokens < 1 or arguments.num_samples < 1:
         raise ConfigError(
             f"--max-new-tokens and --num-samples must be at least 1; got {arguments.max_new_tokens} and {arguments.num_samples}"
         )
+    if "" in arguments.stop:
+        raise ConfigError("--stop needs a text of at least one character; got an empty one")
+    seeds = [None if arguments.seed is None else arguments.seed + sample for sample in range(arguments.num_samples)]
+    for seed in seeds:
+        check_seed(seed)
     sampling = Sampling(
         temperature=arguments.temperature,
         top_k=arguments.top_k,
@@ -64,14 +72,15 @@ def main(words: Sequence[str]) -> None:
         repetition_penalty=arguments.repetition_penalty,
     )
     device = choose_device(arguments.device)
-    tokenizer = load_tokenizer(arguments.model)
-    model = GPTModel.from_pretrained(arguments.model).to(device)
-    prompt = read_prompt(arguments.prompt)
-    for sample in range(arguments.num_samples):
+    folder = locate_model(arguments.model)
+    tokenizer = load_tokenizer(folder)
+    prompt = well_formed(read_prompt(arguments.prompt))
+    encode_prompt(prompt, tokenizer)  # one that cannot be spelled is found before anything is written
+    model = GPTModel.from_pretrained(folder).to(device)
+    for sample, seed in enumerate(seeds):
         if arguments.num_samples > 1:
             print(f"{'' if sample == 0 else chr(10)}--- sample {sample + 1} of {arguments.num_samples}")
         sys.stdout.write(prompt)
-        seed = None if arguments.seed is None else arguments.seed + sample
         pieces = stream_text(model, tokenizer, prompt, arguments.max_new_tokens, sampling=sampling, stop=arguments.stop, seed=seed)
         for piece in pieces:
             sys.stdout.write(piece)

@@ -1,63 +1,144 @@
-"""`gpt-kit info`: what a model or a run is."""
+"""`gpt-kit info`: what a model, a run or a corpus is."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
 from gpt_kit.cli.arguments import parse
 
+if TYPE_CHECKING:
+    from gpt_kit.config import ModelConfig
+
 
 @dataclass(frozen=True, kw_only=True)
 class InfoArguments:
-    """Show a model's parameters by component, its arithmetic and memory, its tokenizer, and a run's history."""
+    """Show a model's parameters, arithmetic and memory by component, its tokenizer, and a run's history; or what a corpus holds."""
 
     model: tyro.conf.Positional[str]
-    """A run, a checkpoint, a Hugging Face folder or hub name, OpenAI's release files, or a preset such as gpt2-small."""
+    """A run, a checkpoint, a corpus, a Hugging Face folder or hub name, OpenAI's release files, or a preset such as gpt2-small."""
 
 
 def main(words: Sequence[str]) -> None:
     """Print it as tables."""
     arguments = parse(InfoArguments, "info", words)
 
+    from gpt_kit.config import PRESETS, SHORT_NAMES, create_model_config, did_you_mean
+    from gpt_kit.data import is_corpus
+    from gpt_kit.errors import CheckpointError
+    from gpt_kit.locate import locate_model, run_of
+
+    name, presets = arguments.model, (*PRESETS, *SHORT_NAMES)
+    path = Path(name).expanduser()
+    if not path.exists() and name in presets:
+        _print_model(name, create_model_config(name))
+    elif not path.exists() and did_you_mean(name, presets):
+        raise CheckpointError(f"{name}: there is no such folder and no such preset{did_you_mean(name, presets)}")
+    elif is_corpus(path):
+        _print_corpus(path)
+    elif run := run_of(path):
+        _print_run(run)
+    else:
+        folder = locate_model(name)
+        _print_model(str(folder), _config_of(folder))
+        _print_tokenizer(folder)
+
+
+def _print_run(run: Path) -> None:
+    from gpt_kit.cli.display import console
+    from gpt_kit.config import load_run_config
+    from gpt_kit.errors import CheckpointError
+    from gpt_kit.locate import best_checkpoint
+
+    try:
+        folder = best_checkpoint(run)
+        _print_model(str(folder), _config_of(folder))
+        _print_tokenizer(folder)
+    except CheckpointError as error:
+        if any((run / "checkpoints").glob("step-*")) or not (run / "config.toml").is_file():
+            raise
+        config = load_run_config(run / "config.toml")
+        _print_model(str(run), config.model)
+        console.print(f"checkpoint  none: {error}", markup=False)
+    if (run / "config.toml").is_file():
+        config = load_run_config(run / "config.toml")
+        training = config.training
+        console.print(f"text        {config.data.source}, tokenizer {config.data.tokenizer}", markup=False)
+        console.print(
+            f"training    {training.max_steps:,} steps of {training.batch_size} windows, {training.optimizer}, "
+            f"learning rate {training.learning_rate:g}"
+        )
+    _print_history(run)
+
+
+def _config_of(folder: Path) -> ModelConfig:
+    """A Hugging Face folder says in config.json what it holds; the released files say it by their weights."""
+    from gpt_kit.weights import load_weights
+    from gpt_kit.weights.huggingface_config import read_config
+
+    return read_config(folder / "config.json")[0] if (folder / "config.json").is_file() else load_weights(folder).config
+
+
+def _print_model(title: str, config: ModelConfig) -> None:
     from rich.table import Table
 
     from gpt_kit.cli.display import console
-    from gpt_kit.config import PRESETS, SHORT_NAMES, create_model_config
-    from gpt_kit.errors import TokenizerError
-    from gpt_kit.locate import locate_model
     from gpt_kit.model import count_model
-    from gpt_kit.tokenizers import load_tokenizer
-    from gpt_kit.weights import load_weights
 
-    preset = not Path(arguments.model).exists() and arguments.model in (*PRESETS, *SHORT_NAMES)
-    folder = None if preset else locate_model(arguments.model)
-    config = create_model_config(arguments.model) if folder is None else load_weights(folder).config
     counts = count_model(config)
-    console.print(f"[bold]{folder or arguments.model}[/]")
+    console.print(title, style="bold", markup=False)
     console.print(
         f"{config.n_layer} layers, width {config.n_embd}, {config.n_head} heads, context {config.max_position_embeddings}, "
         f"vocabulary {config.vocab_size:,}, {config.norm}-norm, {config.position_embedding} positions"
     )
-    table = Table("component", "parameters", "share", box=None, pad_edge=False)
+    table = Table("component", "parameters", "share", "MFLOP per token", "MB to train", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
-    for name, number in [*counts.parameters.items(), ("total", counts.total_parameters)]:
-        table.add_row(name, f"{number:,}", f"{number / counts.total_parameters:.1%}")
+    rows = [(name, number, counts.forward_flops[name], counts.training_memory[name]) for name, number in counts.parameters.items()]
+    for name, number, flops, size in [*rows, ("total", counts.total_parameters, counts.forward_flops_per_token, counts.training_bytes)]:
+        table.add_row(name, f"{number:,}", f"{number / counts.total_parameters:.1%}", f"{flops / 1e6:,.2f}", f"{size / 1e6:,.2f}")
     console.print(table)
-    console.print(f"arithmetic  {counts.forward_flops_per_token / 1e6:,.1f} MFLOP per token to generate or evaluate, "
-                  f"{counts.training_flops_per_token / 1e6:,.1f} to train")  # fmt: skip
-    console.print(f"memory      {counts.training_bytes / 1e6:,.0f} MB to train with AdamW in float32, without activations")
-    if folder is not None:
-        try:
-            tokenizer = load_tokenizer(folder)
-            console.print(f"tokenizer   {tokenizer.name}, {tokenizer.vocab_size:,} entries, fingerprint {tokenizer.fingerprint[:12]}")
-        except TokenizerError as error:
-            console.print(f"tokenizer   none ({error})")
-    _print_history(Path(arguments.model))
+    console.print(f"arithmetic  matrix products of the forward pass; a token of training takes three times as much: "
+                  f"{counts.training_flops_per_token / 1e6:,.2f} MFLOP")  # fmt: skip
+    console.print("memory      weights, gradients and AdamW's moments in float32; activations come on top")
+
+
+def _print_tokenizer(folder: Path) -> None:
+    from gpt_kit.cli.display import console
+    from gpt_kit.errors import TokenizerError
+    from gpt_kit.tokenizers import load_tokenizer
+
+    try:
+        tokenizer = load_tokenizer(folder)
+        line = f"{tokenizer.name}, {tokenizer.vocab_size:,} entries, fingerprint {tokenizer.fingerprint[:12]}"
+    except TokenizerError as error:
+        line = f"none ({error})"
+    console.print(f"tokenizer   {line}", markup=False)
+
+
+def _print_corpus(folder: Path) -> None:
+    from rich.table import Table
+
+    from gpt_kit.cli.display import console
+    from gpt_kit.data import open_corpus
+
+    info = open_corpus(folder).info
+    console.print(str(folder), style="bold", markup=False)
+    table = Table("part", "tokens", "documents", "bytes", "bytes per token", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name in ("train", "val"):
+        tokens, documents, size = (info[name][key] for key in ("tokens", "documents", "bytes"))
+        table.add_row(name, f"{tokens:,}", f"{documents:,}", f"{size:,}", f"{size / tokens:.2f}" if tokens else "")
+    console.print(table)
+    console.print(f"source      {info['source']}", markup=False)
+    share = info["val"]["bytes"] / max(1, info["train"]["bytes"] + info["val"]["bytes"])
+    console.print(f"split       {info['split']}, {share:.1%} of the text set aside for validation")
+    _print_tokenizer(folder)
 
 
 def _print_history(run: Path) -> None:
