@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from gpt_kit import __version__
 from gpt_kit.cli import VERBS
+from gpt_kit.config import RunConfig
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -53,5 +55,7 @@ def test_every_setting_of_a_run_is_a_flag_with_its_help(run: Run) -> None:
     flat = " ".join(out.replace("│", " ").split())
     for flag in ("training.learning-rate", "model.position-embedding", "data.val-fraction", "checkpoints.keep", "logging.tensorboard"):
         assert f"--{flag}" in flat
-    assert "Windows per update, over all micro-batches." in flat
+    for section in dataclasses.fields(RunConfig):
+        for setting in dataclasses.fields(section.default_factory):
+            assert f"--{section.name}.{setting.name.replace('_', '-')}" in flat or f"--{section.name}.no-" in flat, setting.name
     assert "Keep documents packed into one window from attending to each other." in flat

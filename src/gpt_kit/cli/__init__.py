@@ -17,7 +17,7 @@ VERBS = {
     "prepare": "text -> a corpus of tokens on disk: gpt-kit prepare book.txt --tokenizer gpt2 --out data/book",
     "train": "corpus (or raw text) -> a trained model: gpt-kit train --data data/book --model gpt2-small --out runs/a",
     "generate": "model + prompt -> text: gpt-kit generate runs/a --prompt 'Once upon a time'",
-    "info": "what a model or a run is: parameters, arithmetic, tokenizer, history",
+    "info": "what a model, a run or a corpus is: parameters, arithmetic, tokenizer, history",
     "import": "published weights -> a folder of ours: gpt-kit import SRC DST",
 }
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import tyro
 
-from gpt_kit.errors import ConfigError
+from gpt_kit.errors import ConfigError, DataError
 
 T = TypeVar("T")
 
@@ -39,5 +39,10 @@ def wants_help(words: Sequence[str]) -> bool:
 
 
 def read_prompt(prompt: str) -> str:
-    """The prompt itself, or standard input for '-'."""
-    return sys.stdin.read() if prompt == "-" else prompt
+    """The prompt itself, or standard input for '-'. Raises: DataError when that is not UTF-8."""
+    if prompt != "-":
+        return prompt
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise DataError(f"stdin: byte {error.start} of the prompt is not UTF-8. Convert it: iconv -f ENCODING -t UTF-8") from None

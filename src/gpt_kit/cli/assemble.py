@@ -45,6 +45,7 @@ from gpt_kit.training import (
 from gpt_kit.version import __version__
 
 STEPS_WORTH_COMPILING = 500
+FORWARDS_PER_STEP = 3  # what a training step costs, in forward passes: backward costs two (Kaplan et al. 2020, section 2.1)
 
 
 def train_run(config: RunConfig, run: Path, resume: str = "", corpus: Corpus | None = None) -> Trainer:
@@ -140,8 +141,8 @@ def _batches(config: RunConfig, corpus: Corpus) -> tuple[TrainingBatches, Evalua
             document_separator=separator,
         )
 
-    # A forward pass costs a third of a training step, so this many tokens take `time_share` of the time between two evaluations.
-    affordable = int(3 * evaluation.time_share * evaluation.interval * training.batch_size * length)
+    # This many tokens take `time_share` of the time between two evaluations.
+    affordable = int(FORWARDS_PER_STEP * evaluation.time_share * evaluation.interval * training.batch_size * length)
     part = max(affordable, length)
     return train, evaluate_on(part), evaluate_on(0) if part < len(corpus.val) - 1 else None
 

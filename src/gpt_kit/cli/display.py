@@ -13,7 +13,7 @@ from rich.text import Text
 
 from gpt_kit.training.metrics import Record
 
-console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())  # a file gets whole lines, a terminal whole words
+console = Console(highlight=False, markup=False, soft_wrap=not sys.stdout.isatty())  # a file gets whole lines, a terminal whole words
 BAR_WIDTHS = (4, 24)  # characters, in a narrow terminal and in a wide one
 PLAIN_LINES = 20  # how many lines of progress a file gets over a whole run
 
@@ -21,6 +21,11 @@ PLAIN_LINES = 20  # how many lines of progress a file gets over a whole run
 def _bar() -> BarColumn:
     """The one column that gives way where the terminal is narrow."""
     return BarColumn(bar_width=None, table_column=Column(min_width=BAR_WIDTHS[0], max_width=BAR_WIDTHS[1]))
+
+
+def note(text: str) -> None:
+    """A remark that somebody should read."""
+    console.print(Text.assemble(("note: ", "yellow"), text))
 
 
 class _Figures(ProgressColumn):
@@ -79,7 +84,7 @@ class LiveDisplay:
 
     def say(self, text: str) -> None:
         """A remark, above the live line."""
-        console.print(f"[yellow]note:[/] {text}")
+        note(text)
 
     def progress(self, step: int, activity: str) -> None:
         """Move the bar."""

@@ -26,9 +26,7 @@ def main(words: Sequence[str]) -> None:
     """Read, check, write."""
     arguments = parse(ImportArguments, "import", words)
 
-    from rich.markup import escape
-
-    from gpt_kit.cli.display import console
+    from gpt_kit.cli.display import console, note
     from gpt_kit.errors import DataError, TokenizerError
     from gpt_kit.files import atomic_folder
     from gpt_kit.locate import locate_model
@@ -44,7 +42,7 @@ def main(words: Sequence[str]) -> None:
         tokenizer = load_tokenizer(source)
     except TokenizerError as error:
         tokenizer = None
-        console.print(f"[yellow]note:[/] imported without a tokenizer: {escape(str(error))}")
+        note(f"imported without a tokenizer: {error}")
     with atomic_folder(arguments.destination) as folder:
         end_of_text_id = tokenizer.end_of_text_id if tokenizer else None
         save_weights(folder, model.config, model.exported_tensors(), end_of_text_id=end_of_text_id)
@@ -52,7 +50,7 @@ def main(words: Sequence[str]) -> None:
             tokenizer.save(folder)
     total = sum(tensor.numel() for tensor in model.exported_tensors().values())
     destination, command = arguments.destination, f"gpt-kit generate {shlex.quote(str(arguments.destination))} --prompt '…'"
-    console.print(f"{destination}: {total:,} parameters, {model.config.n_layer} layers; a forward pass is finite", markup=False)
+    console.print(f"{destination}: {total:,} parameters, {model.config.n_layer} layers; a forward pass is finite")
     if tokenizer is None:
         command = f"copy the model's tokenizer (tokenizer.json, or vocab.json and merges.txt) into {destination}; then {command}"
-    console.print(f"next    {command}", markup=False)
+    console.print(f"next    {command}")

@@ -63,11 +63,11 @@ def _print_run(run: Path) -> None:
             raise
         config = load_run_config(run / "config.toml")
         _print_model(str(run), config.model)
-        console.print(f"checkpoint  none: {error}", markup=False)
+        console.print(f"checkpoint  none: {error}")
     if (run / "config.toml").is_file():
         config = load_run_config(run / "config.toml")
         training = config.training
-        console.print(f"text        {config.data.source}, tokenizer {config.data.tokenizer}", markup=False)
+        console.print(f"text        {config.data.source}, tokenizer {config.data.tokenizer}")
         console.print(
             f"training    {training.max_steps:,} steps of {training.batch_size} windows, {training.optimizer}, "
             f"learning rate {training.learning_rate:g}"
@@ -90,7 +90,7 @@ def _print_model(title: str, config: ModelConfig) -> None:
     from gpt_kit.model import count_model
 
     counts = count_model(config)
-    console.print(title, style="bold", markup=False)
+    console.print(title, style="bold")
     console.print(
         f"{config.n_layer} layers, width {config.n_embd}, {config.n_head} heads, context {config.max_position_embeddings}, "
         f"vocabulary {config.vocab_size:,}, {config.norm}-norm, {config.position_embedding} positions"
@@ -117,7 +117,7 @@ def _print_tokenizer(folder: Path) -> None:
         line = f"{tokenizer.name}, {tokenizer.vocab_size:,} entries, fingerprint {tokenizer.fingerprint[:12]}"
     except TokenizerError as error:
         line = f"none ({error})"
-    console.print(f"tokenizer   {line}", markup=False)
+    console.print(f"tokenizer   {line}")
 
 
 def _print_corpus(folder: Path) -> None:
@@ -127,7 +127,7 @@ def _print_corpus(folder: Path) -> None:
     from gpt_kit.data import open_corpus
 
     info = open_corpus(folder).info
-    console.print(str(folder), style="bold", markup=False)
+    console.print(str(folder), style="bold")
     table = Table("part", "tokens", "documents", "bytes", "bytes per token", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -135,7 +135,7 @@ def _print_corpus(folder: Path) -> None:
         tokens, documents, size = (info[name][key] for key in ("tokens", "documents", "bytes"))
         table.add_row(name, f"{tokens:,}", f"{documents:,}", f"{size:,}", f"{size / tokens:.2f}" if tokens else "")
     console.print(table)
-    console.print(f"source      {info['source']}", markup=False)
+    console.print(f"source      {info['source']}")
     share = info["val"]["bytes"] / max(1, info["train"]["bytes"] + info["val"]["bytes"])
     console.print(f"split       {info['split']}, {share:.1%} of the text set aside for validation")
     _print_tokenizer(folder)
@@ -154,4 +154,4 @@ def _print_history(run: Path) -> None:
     if validations:
         best_step, best = min(validations, key=lambda point: point[1])
         console.print(f"validation  {validations[-1][1]:.4f} at step {validations[-1][0]}, best {best:.4f} at step {best_step}")
-    console.print(draw_loss_text(points_of(records, "train/loss")), markup=False)
+    console.print(draw_loss_text(points_of(records, "train/loss")))

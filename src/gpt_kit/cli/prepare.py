@@ -28,7 +28,7 @@ def main(words: Sequence[str]) -> None:
     """Prepare the corpus and print what it holds."""
     arguments = parse(PrepareArguments, "prepare", words)
 
-    from gpt_kit.cli.display import PrepareDisplay, console
+    from gpt_kit.cli.display import PrepareDisplay, console, note
     from gpt_kit.cli.text import CONTIGUOUS_WARNING
     from gpt_kit.data import is_corpus, prepare_corpus
     from gpt_kit.errors import DataError
@@ -41,9 +41,9 @@ def main(words: Sequence[str]) -> None:
     with PrepareDisplay() as progress:
         corpus = prepare_corpus(arguments.source, out, asked, progress)
     entries = corpus.tokenizer.vocab_size
-    console.print(f"{out}: tokenizer {corpus.tokenizer.name}, {entries:,} entries", markup=False)
+    console.print(f"{out}: tokenizer {corpus.tokenizer.name}, {entries:,} entries")
     if asked.tokenizer == "bpe" and entries < asked.vocab_size:
-        console.print(f"[yellow]note:[/] the text ran out of pairs to merge, so {entries:,} entries instead of {asked.vocab_size:,}")
+        note(f"the text ran out of pairs to merge, so {entries:,} entries instead of {asked.vocab_size:,}")
     for name in ("train", "val"):
         part = corpus.info[name]
         per_token = f", {part['bytes'] / part['tokens']:.2f} bytes per token" if part["tokens"] else ""
@@ -51,10 +51,10 @@ def main(words: Sequence[str]) -> None:
     if corpus.info["split"] == "document" and corpus.info["duplicates"]:
         console.print(f"  {corpus.info['duplicates']:,} documents occur more than once; equal ones stand on the same side")
     if corpus.info["split"] == "contiguous" and part["tokens"]:
-        console.print(f"[yellow]note:[/] {CONTIGUOUS_WARNING}")
+        note(CONTIGUOUS_WARNING)
         if seen := corpus.info.get("val_documents_seen_in_training"):
-            console.print(f"[yellow]note:[/] {seen:,} validation documents also occur in the training text")
-    console.print(f"next    {_next_command(out, len(corpus.train))}", markup=False)
+            note(f"{seen:,} validation documents also occur in the training text")
+    console.print(f"next    {_next_command(out, len(corpus.train))}")
 
 
 def _next_command(out: Path, tokens: int) -> str:

@@ -21,7 +21,6 @@ PROMPT = "The following functions are"
 PROBE_STEPS = 8
 FEWEST_STEPS = 100  # with fewer, what it writes looks like nothing learned
 LONGEST_MINUTES = 24 * 60
-FORWARDS_PER_STEP = 3  # forward once, backward twice as much (Kaplan et al. 2020, section 2.1); `time_share` is reckoned by it too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +46,8 @@ def main(words: Sequence[str]) -> None:
 
     from gpt_kit.cli.display import console
 
-    console.print("[bold]gpt-kit quickstart[/]: a GPT of your own, from raw text\n")
-    console.print("[bold]1 text[/]    collecting the documentation inside this Python, learning a vocabulary from it …")
+    console.print("gpt-kit quickstart: a GPT of your own, from raw text\n", style="bold")
+    _stage("1 text", "collecting the documentation inside this Python, learning a vocabulary from it …")
 
     from gpt_kit.cli.assemble import free_folder, train_run
     from gpt_kit.cli.text import open_or_prepare, with_vocabulary
@@ -68,25 +67,27 @@ def main(words: Sequence[str]) -> None:
         f"          {train['documents']} documents to learn from ({train['bytes'] / 1e6:.1f} MB, {train['tokens']:,} tokens); "
         f"{val['documents']} set aside, which the model never sees\n"
     )
-    console.print("[bold]2 before[/]  what the untrained model writes:")
+    _stage("2 before", "what the untrained model writes:")
     _print_sample(_untrained_sample(config, corpus))
     max_steps = arguments.max_steps or _affordable_steps(config, corpus, arguments.minutes * 60)
     config = dataclasses.replace(config, training=dataclasses.replace(config.training, max_steps=max_steps))
-    console.print("\n[bold]3 train[/]")
+    _stage("\n3 train", "")
     train_run(config, run, corpus=corpus)
     console.print("\n          loss in training, step by step (drawn with validation in " + f"{run}/loss.png):")
-    console.print(draw_loss_text(points_of(read_metrics(run / "metrics.jsonl"), "train/loss")), markup=False)
-    console.print("\n[bold]4 after[/]   what it writes now:")
+    console.print(draw_loss_text(points_of(read_metrics(run / "metrics.jsonl"), "train/loss")))
+    _stage("\n4 after", "what it writes now:")
     ours, gzip_bits, xz_bits, size, sample = _measure(run, corpus)
     _print_sample(sample)
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     console.print(
-        f"\n[bold]Text it has never seen ({size / 1e3:,.0f} kB): your GPT needs {ours:.2f} bits per byte, "
-        f"gzip -9 needs {gzip_bits:.2f}, xz -9e needs {xz_bits:.2f}.[/]  ({minutes}:{seconds:02d} minutes in all)\n"
+        f"\nText it has never seen ({size / 1e3:,.0f} kB): your GPT needs {ours:.2f} bits per byte, "
+        f"gzip -9 needs {gzip_bits:.2f}, xz -9e needs {xz_bits:.2f}.",
+        style="bold",
     )
+    console.print(f"({minutes}:{seconds:02d} minutes in all)\n")
     console.print("try next:")
-    console.print(f"  gpt-kit generate {run} --prompt 'Return the number of' --seed 7", markup=False)
-    console.print(f"  gpt-kit info {run}", markup=False)
+    console.print(f"  gpt-kit generate {run} --prompt 'Return the number of' --seed 7")
+    console.print(f"  gpt-kit info {run}")
     console.print(
         "  gpt-kit train --data YOUR-TEXT.txt --data.tokenizer bpe --model.n-layer 4 --model.n-embd 192 --model.n-head 3 --out runs/mine"
     )
@@ -104,6 +105,7 @@ def _untrained_sample(config: RunConfig, corpus: Corpus) -> str:
 
 def _affordable_steps(config: RunConfig, corpus: Corpus, seconds: float) -> int:
     """How many steps fit into the time, with their share of the evaluations, by the median of a few on a copy that is thrown away."""
+    from gpt_kit.cli.assemble import FORWARDS_PER_STEP
     from gpt_kit.data import TrainingBatches
     from gpt_kit.model import GPTModel
     from gpt_kit.runtime import choose_device, choose_precision
@@ -150,9 +152,17 @@ def _measure(run: Path, corpus: Corpus) -> tuple[float, float, float, int, str]:
     return report.bits_per_byte(len(text)), gzip_bits, xz_bits, len(text), sample
 
 
+def _stage(name: str, text: str) -> None:
+    from rich.text import Text
+
+    from gpt_kit.cli.display import console
+
+    console.print(Text.assemble((f"{name:<10}", "bold"), text))
+
+
 def _print_sample(text: str) -> None:
     from rich.padding import Padding
 
     from gpt_kit.cli.display import console
 
-    console.print(Padding(text.strip(), (0, 10)), markup=False, style="green")
+    console.print(Padding(text.strip(), (0, 10)), style="green")

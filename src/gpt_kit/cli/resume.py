@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gpt_kit.cli.display import console
+from gpt_kit.cli.display import note
 from gpt_kit.config import RunConfig
 from gpt_kit.data import Corpus
 from gpt_kit.errors import CheckpointError, ConfigError
@@ -24,7 +24,7 @@ def checkpoint_to_resume(run: Path, resume: str) -> Path | None:
         return Path(resume)
     checkpoint, damaged = newest_sound_checkpoint(run)
     for line in damaged:
-        console.print(f"[yellow]note:[/] {line}")
+        note(line)
     if checkpoint is None and damaged:
         raise CheckpointError(f"{run}: none of its {len(damaged)} checkpoints is sound. Start anew in another --out")
     return checkpoint
@@ -48,7 +48,7 @@ def check_resumable(checkpoint: Path, state: TrainingState, order: dict[str, obj
     if state.step > max_steps:
         raise ConfigError(f"{checkpoint}: step {state.step} is past --training.max-steps {max_steps}. Give a higher number to go on")
     if state.step == max_steps:
-        console.print(f"[yellow]note:[/] step {state.step} of {max_steps} is reached already; to go on, give a higher --training.max-steps")
+        note(f"step {state.step} of {max_steps} is reached already; to go on, give a higher --training.max-steps")
 
 
 def refuse_changes(had: dict[str, Any], wanted: dict[str, Any], prefix: str, rule: str) -> None:

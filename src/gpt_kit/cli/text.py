@@ -6,7 +6,7 @@ import dataclasses
 import shutil
 from pathlib import Path
 
-from gpt_kit.cli.display import PrepareDisplay, console
+from gpt_kit.cli.display import PrepareDisplay, note
 from gpt_kit.cli.resume import refuse_changes
 from gpt_kit.config import PRESETS, CorpusConfig, ModelConfig, RunConfig, create_model_config
 from gpt_kit.data import Corpus, absolute_source, corpus_settings, is_corpus, open_corpus, prepare_corpus
@@ -44,7 +44,7 @@ def open_or_prepare(config: RunConfig, run: Path) -> Corpus:
     with PrepareDisplay() as progress:
         corpus = prepare_corpus(source, run / "corpus", config.data, progress)
     if corpus.info["split"] == "contiguous" and len(corpus.val):
-        console.print(f"[yellow]note:[/] {CONTIGUOUS_WARNING}")
+        note(CONTIGUOUS_WARNING)
     return corpus
 
 
@@ -62,8 +62,8 @@ def with_vocabulary(model: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:
 def note_foreign_tokenizer(model: ModelConfig, tokenizer: Tokenizer) -> None:
     gpt1 = create_model_config("openai-gpt")
     if model.norm == gpt1.norm and model.vocab_size == gpt1.vocab_size != tokenizer.vocab_size:
-        console.print(
-            f"[yellow]note:[/] a model of GPT-1's shape, with the {tokenizer.vocab_size:,} entries of {tokenizer.name} instead of GPT-1's "
+        note(
+            f"a model of GPT-1's shape, with the {tokenizer.vocab_size:,} entries of {tokenizer.name} instead of GPT-1's "
             f"{gpt1.vocab_size:,}. Its own tokenizer comes from a folder or the hub: --data.tokenizer openai-community/openai-gpt"
         )
 

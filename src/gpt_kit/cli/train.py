@@ -62,7 +62,7 @@ def main(words: Sequence[str]) -> None:
     run = arguments.out or free_folder(Path("runs") / _run_name(arguments.config, config.data.source))
     trainer = train_run(config, run, arguments.resume)
     records = read_metrics(run / "metrics.jsonl")
-    console.print(draw_loss_text(points_of(records, "train/loss")), markup=False)
+    console.print(draw_loss_text(points_of(records, "train/loss")))
     final = records[-1] if records else {}
     for name, what in (("val/loss", "validation loss"), ("val/whole_loss", "validation loss, whole split")):
         if name in final:

@@ -55,7 +55,7 @@ class ModelConfig:
     layer_norm_epsilon: float = 1e-5
     """Added to the variance inside LayerNorm, above 0."""
     initializer_range: float = 0.02
-    """Standard deviation of the initial weights, above 0; residual projections get it divided by sqrt(2 x n_layer)."""
+    """Standard deviation of the initial weights, above 0; with norm = pre, residual projections get it divided by sqrt(2 x n_layer)."""
     vocab_multiple: int = 1
     """Pad the embedding inside the model to a multiple of this many rows, 1 or more (64 suits GPUs); never seen from outside."""
 

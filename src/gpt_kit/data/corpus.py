@@ -145,7 +145,8 @@ def _write_shards(
 
 
 def _document_reader(source: str, text_key: str) -> Callable[[], Iterable[Document]]:
-    if source in (STDIN, python_docs.NAME):  # stdin can be read only once, and the embedded corpus costs seconds to collect
+    # A stream can be read only once, and the embedded corpus costs seconds to collect.
+    if source in (STDIN, python_docs.NAME) or Path(source).is_fifo():
         kept = list(read_documents(source, text_key=text_key))
         return lambda: kept
     return lambda: read_documents(source, text_key=text_key)

@@ -59,6 +59,8 @@ def list_files(source: str) -> list[Path]:
     """
     path = _path(source)
     if source and _exists(source):
+        if path.is_char_device() or path.is_block_device() or path.is_socket():
+            raise DataError(f"{source}: is a device, not a text. Give a file, a folder, a glob, or '-' for standard input")
         return _files_below(path) if path.is_dir() else [path]
     if source in (STDIN, python_docs.NAME):
         return []

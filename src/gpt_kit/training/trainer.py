@@ -181,7 +181,7 @@ class Trainer:
         with without_compiling():  # each length of text would be compiled anew
             text = generate_text(self.model, self.tokenizer, settings.prompt, settings.sample_tokens, sampling=sampling, seed=SAMPLE_SEED)
         assert self.val_batches is not None
-        table = predictions_as_markdown(predict_batch(self.model, next(iter(self.val_batches)), self.tokenizer, self.device)[:12])
+        table = predictions_as_markdown(predict_batch(self.model, next(iter(self.val_batches)), self.tokenizer, self.device, positions=12))
         with open(self.run / "samples.md", "a", encoding="utf-8") as file:
             fence = "````"
             file.write(

@@ -99,6 +99,7 @@ def _standard_settings(content: Mapping[str, Any], model_type: str) -> dict[str,
         "norm": "pre" if model_type == "gpt2" else "post",
         "position_embedding": "learned",
         "scale_embeddings": False,
+        "n_head": 12,  # what transformers takes where a file does not say
     }
     for field, keys in STANDARD_KEYS.items():
         present = [key for key in keys if key in content]
