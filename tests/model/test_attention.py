@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gpt_kit.config import ModelConfig
-from gpt_kit.model import GPTModel, fused_attention, written_out_attention
+from gpt_kit.model import GPTModel, blocked_attention, fused_attention, written_out_attention
 from gpt_kit.model.mask import positions_from_mask, positions_in_documents, visible_keys
 
 B, H, T, S, D = 2, 3, 5, 9, 4
@@ -33,9 +33,10 @@ def qkv(num_queries: int, num_keys: int) -> tuple[Tensor, Tensor, Tensor]:
         (S, S, [9, 0], None),  # a row of nothing but padding
     ],
 )
-def test_fused_and_written_out_agree_in_value_and_gradients(
-    num_queries: int, num_keys: int, padding: list[int] | None, documents: list[list[int]] | None
+def test_fused_blocked_and_written_out_agree_in_value_and_gradients(
+    num_queries: int, num_keys: int, padding: list[int] | None, documents: list[list[int]] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("gpt_kit.model.attention.QUERIES_PER_BLOCK", 2)  # so that borders fall inside
     visible = None
     if padding is not None or documents is not None:
         key_mask = torch.arange(num_keys)[None] >= torch.tensor(padding or [0, 0])[:, None]
@@ -43,20 +44,28 @@ def test_fused_and_written_out_agree_in_value_and_gradients(
         assert visible.shape == (B, 1, num_queries, num_keys)
     weights = torch.randn(B, H, num_queries, D, generator=torch.Generator().manual_seed(8))
     results = []
-    for attend in (fused_attention, written_out_attention):
+    for attend in (fused_attention, blocked_attention, written_out_attention):
         q, k, v = qkv(num_queries, num_keys)
         mixed = attend(q, k, v, visible, 0.0)
         (mixed * weights).sum().backward()
         results.append((mixed, q.grad, k.grad, v.grad))
-    for fused, written in zip(*results, strict=True):
-        assert fused.isfinite().all()
+    for fused, blocked, written in zip(*results, strict=True):
+        assert fused.isfinite().all() and blocked.isfinite().all()
         torch.testing.assert_close(fused, written, rtol=0, atol=1e-5)
+        torch.testing.assert_close(blocked, written, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("has_amx", [True, False])
-def test_bf16_attention_is_close_and_stays_bf16_on_every_processor(has_amx: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the fused kernel is slow in bf16 it runs in float32 inside; from outside nothing is to be seen of that, in autocast too."""
-    monkeypatch.setattr("gpt_kit.model.attention.HAS_AMX", has_amx)
+def test_attention_dropout_drops_its_share_of_the_weights_and_keeps_the_mean() -> None:
+    """Values of 1: each output is the sum of its kept weights / (1 - 0.3), so 1 on average, and never all exactly 1."""
+    torch.manual_seed(0)
+    q, k, _ = (torch.randn(64, H, S, D) for _ in range(3))
+    for attend, dtype in ((fused_attention, torch.float32), (fused_attention, torch.bfloat16), (blocked_attention, torch.float32)):
+        mixed = attend(q.to(dtype), k.to(dtype), torch.ones(64, H, S, D, dtype=dtype), None, 0.3).float()
+        assert abs(mixed.mean() - 1) < 0.02
+        assert (mixed[:, :, 0] == 0).float().mean() == pytest.approx(0.3, abs=0.05)
+
+
+def test_bf16_attention_is_close_and_stays_bf16() -> None:
     q, k, v = (tensor.detach() for tensor in qkv(S, S))
     exact = written_out_attention(q, k, v, None, 0.0)
     for autocast in (False, True):

@@ -1,6 +1,6 @@
 """The model: token ids -> logits, on one device. Knows nothing of text, files of training, or other machines."""
 
-from gpt_kit.model.attention import MultiHeadAttention, fused_attention, written_out_attention
+from gpt_kit.model.attention import MultiHeadAttention, blocked_attention, fused_attention, written_out_attention
 from gpt_kit.model.block import TransformerBlock
 from gpt_kit.model.cache import KVCache
 from gpt_kit.model.counting import ModelCounts, count_model
@@ -18,6 +18,7 @@ __all__ = [
     "ModelCounts",
     "MultiHeadAttention",
     "TransformerBlock",
+    "blocked_attention",
     "count_model",
     "fused_attention",
     "linear_cross_entropy_sum",
