@@ -17,6 +17,7 @@ check: .venv/dev
 	$(BIN)/lint-imports
 
 bench: .venv/dev
+	$(BIN)/python benchmarks/parity_transformers.py
 	$(BIN)/python benchmarks/train_step_cpu.py
 	$(BIN)/python benchmarks/shakespeare_char_cpu.py
 
