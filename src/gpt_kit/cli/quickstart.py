@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gpt_kit.config import RunConfig
     from gpt_kit.data import Corpus
 
-PROMPT = "The following functions are"
+PROMPT = "Create a new"
 PROBE_STEPS = 8
 FEWEST_STEPS = 100  # with fewer, what it writes looks like nothing learned
 LONGEST_MINUTES = 24 * 60
