@@ -53,7 +53,7 @@ def test_every_command_explains_itself(run: Run, verb: str) -> None:
 def test_every_setting_of_a_run_is_a_flag_with_its_help(run: Run) -> None:
     _, out, _ = run("train", "--help")
     flat = " ".join(out.replace("│", " ").split())
-    for flag in ("training.learning-rate", "model.position-embedding", "data.val-fraction", "checkpoints.keep", "logging.tensorboard"):
+    for flag in ("training.learning-rate", "model.position-embedding", "data.val-fraction", "checkpoints.keep", "logging.trackers"):
         assert f"--{flag}" in flat
     for section in dataclasses.fields(RunConfig):
         for setting in dataclasses.fields(section.default_factory):

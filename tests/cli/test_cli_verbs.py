@@ -109,7 +109,7 @@ def test_every_option_of_a_run_works_together(run: Run, tmp_path: Path, tiny_fla
     options = [
         "--data.tokenizer", "byte", "--model.position-embedding", "rotary", "--training.optimizer", "muon", "--model.vocab-multiple", "64",
         "--data.document-mask", "--data.windows", "random", "--training.activation-checkpointing", "--evaluation.stride", "8",
-        "--logging.tensorboard", "--evaluation.prompt", "😀 document", "--training.schedule", "linear",
+        "--logging.trackers", "tensorboard", "--evaluation.prompt", "😀 document", "--training.schedule", "linear",
     ]  # fmt: skip
     code, out, err = run("train", "--data", tmp_path / "texts.jsonl", "--out", tmp_path / "run", *tiny_flags, *options)
     assert code == 0, out + err

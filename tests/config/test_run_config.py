@@ -108,6 +108,8 @@ def test_values_out_of_range_are_reported_at_once_over_all_sections(tmp_path: Pa
         ("[data]\nval_fraction = 1.5\n", "val_fraction must be at least 0 and below 1"),
         ("[data]\nstride = -1\n", "stride must be at least 0"),
         ('[data]\nsplit = "documents"\n', "did you mean 'document'"),
+        ('[logging]\ntrackers = ["tensorboard", "wand"]\n', "did you mean 'wandb'"),
+        ('[logging]\ntrackers = "wandb"\n', "trackers must be a list; got 'wandb'"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_by_name(tmp_path: Path, text: str, said: str) -> None:
@@ -169,7 +171,7 @@ def test_every_setting_survives_the_round_trip_through_toml(tmp_path: Path) -> N
     """Each field of each section away from its default, texts with everything that TOML has to escape (a prompt may hold it)."""
     choices = {
         "norm": "post", "position_embedding": "rotary", "split": "contiguous", "windows": "random", "optimizer": "muon",
-        "schedule": "linear", "precision": "fp16", "compile": "off", "n_embd": 36, "n_head": 3,
+        "schedule": "linear", "precision": "fp16", "compile": "off", "n_embd": 36, "n_head": 3, "trackers": ("wandb", "tensorboard"),
     }  # fmt: skip
     sections = {}
     for section in dataclasses.fields(RunConfig):

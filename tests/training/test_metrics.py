@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gpt_kit.errors import DataError
-from gpt_kit.training import MetricsFile, TensorBoardTracker, draw_loss_png, draw_loss_text, points_of, read_metrics
+from gpt_kit.training import MetricsFile, draw_loss_png, draw_loss_text, points_of, read_metrics
 
 RECORDS = [{"step": step, "tokens_seen": 10 * step, "train/loss": 5.0 / step} for step in range(1, 9)]
 
@@ -75,22 +75,6 @@ def test_points_are_taken_where_they_were_measured() -> None:
     records = [*RECORDS[:2], {"step": 2, "val/loss": 3.0}, {"step": 4, "val/loss": 2.0}]
     assert points_of(records, "val/loss") == [(2, 3.0), (4, 2.0)]
     assert points_of(records, "train/loss") == [(1, 5.0), (2, 2.5)]
-
-
-def test_tensorboard_gets_every_figure_under_its_step(tmp_path: Path) -> None:
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    tracker = TensorBoardTracker(tmp_path, at_step=0)
-    for record in RECORDS:
-        tracker.record(record)
-    tracker.say("not shown")
-    tracker.progress(1, "not shown")
-    tracker.close()
-    events = accumulator.EventAccumulator(str(tmp_path))
-    events.Reload()
-    assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [
-        (record["step"], pytest.approx(record["train/loss"])) for record in RECORDS
-    ]
-    assert "step" not in events.Tags()["scalars"]
 
 
 def test_the_curve_in_text_falls_where_the_loss_falls() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-from gpt_kit.cli.display import LiveDisplay, console
+from gpt_kit.cli.display import LiveDisplay, console, note
 from gpt_kit.cli.resume import check_resumable, checkpoint_to_resume, data_order
 from gpt_kit.cli.text import corpus_of, note_foreign_tokenizer, with_vocabulary
 from gpt_kit.config import RunConfig, run_config_to_toml
@@ -34,10 +34,10 @@ from gpt_kit.training import (
     MetricsFile,
     Observer,
     Optimizers,
-    TensorBoardTracker,
     Trainer,
     TrainingState,
     draw_loss_png,
+    open_tracker,
     points_of,
     read_metrics,
     restore_checkpoint,
@@ -157,14 +157,12 @@ def _compile_wanted(config: RunConfig, device: torch.device) -> bool:
 
 @contextmanager
 def _observers(config: RunConfig, run: Path, state: TrainingState) -> Iterator[list[Observer]]:
-    makers: list[Callable[[], Observer]] = [lambda: MetricsFile(run / "metrics.jsonl", state.step, state.evaluated_step)]
-    if config.logging.tensorboard:
-        makers.append(lambda: TensorBoardTracker(run / "tensorboard", state.step))
-    makers.append(lambda: LiveDisplay(state.step, config.training.max_steps))
-    observers: list[Observer] = []
+    observers: list[Observer] = [MetricsFile(run / "metrics.jsonl", state.step, state.evaluated_step)]
     try:
-        for make in makers:
-            observers.append(make())
+        for name in dict.fromkeys(config.logging.trackers):
+            tracker = open_tracker(name, run, config.logging.project, dataclasses.asdict(config), state.step, note)
+            observers += [tracker] if tracker is not None else []
+        observers.append(LiveDisplay(state.step, config.training.max_steps))
         yield observers
     finally:
         for observer in reversed(observers):

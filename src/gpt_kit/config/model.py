@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from gpt_kit.config.suggest import did_you_mean
 from gpt_kit.errors import ConfigError
@@ -127,6 +127,10 @@ def fitting_heads(n_embd: int, n_head: int) -> int:
 
 def value_problem(value: Any, kind: Any) -> str | None:
     """Why `value` is none for a setting of type `kind`, as "must be …"; None when it is one. Numbers are finite and fit into 64 bits."""
+    if get_origin(kind) is tuple:
+        if not isinstance(value, tuple | list):
+            return "must be a list"
+        return next((problem for item in value if (problem := value_problem(item, get_args(kind)[0]))), None)
     if choices := get_args(kind):
         return None if value in choices else f"must be one of {', '.join(choices)}{did_you_mean(str(value), choices)}"
     expected = {bool: "true or false", int: "a whole number", float: "a number", str: "a text in quotes"}[kind]

@@ -151,8 +151,10 @@ class LoggingConfig:
 
     interval: int = 10
     """Steps between lines of metrics.jsonl, 1 or more."""
-    tensorboard: bool = False
-    """Write TensorBoard files as well (needs the extra 'tensorboard')."""
+    trackers: tuple[Literal["tensorboard", "wandb", "swanlab", "trackio"], ...] = ()
+    """Dashboards that get the figures too, one or several; each needs the extra of its name. Offline: WANDB_MODE, SWANLAB_MODE."""
+    project: str = "gpt-kit"
+    """The project that wandb, swanlab and trackio file the run under; its name there is the run folder's."""
 
     def __post_init__(self) -> None:
         _check("logging", self, {"interval": 1})

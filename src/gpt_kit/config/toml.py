@@ -66,7 +66,7 @@ def run_config_from_dict(content: dict[str, Any], *, preset: str | None = None, 
     sections: dict[str, Any] = {}
     for name, kind in SECTIONS.items():
         try:
-            settings = content.get(name, {})
+            settings = {key: tuple(value) if isinstance(value, list) else value for key, value in content.get(name, {}).items()}
             sections[name] = create_model_config(preset or named, **settings) if name == "model" else kind(**settings)
         except ConfigError as error:
             problems.append(str(error))
@@ -91,4 +91,6 @@ def _toml_value(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # otherwise a JSON string is a TOML basic string
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml_value, value))}]"
     return repr(value)

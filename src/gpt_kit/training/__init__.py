@@ -2,7 +2,7 @@
 
 from gpt_kit.training.checkpoint import TrainingState, newest_sound_checkpoint, restore_checkpoint, save_checkpoint
 from gpt_kit.training.curves import draw_loss_png, draw_loss_text, points_of
-from gpt_kit.training.metrics import MetricsFile, Observer, Record, TensorBoardTracker, read_metrics
+from gpt_kit.training.metrics import MetricsFile, Observer, Record, read_metrics
 from gpt_kit.training.optimizers import Optimizers
 from gpt_kit.training.schedules import learning_rate_share
 from gpt_kit.training.step import (
@@ -13,6 +13,7 @@ from gpt_kit.training.step import (
     optimizer_step,
     train_step_with_gradient_clipping,
 )
+from gpt_kit.training.trackers import Tracker, open_tracker
 from gpt_kit.training.trainer import Trainer
 from gpt_kit.training.watch import Watch
 
@@ -22,7 +23,7 @@ __all__ = [
     "Optimizers",
     "Record",
     "StepReport",
-    "TensorBoardTracker",
+    "Tracker",
     "Trainer",
     "TrainingState",
     "Watch",
@@ -33,6 +34,7 @@ __all__ = [
     "draw_loss_text",
     "learning_rate_share",
     "newest_sound_checkpoint",
+    "open_tracker",
     "optimizer_step",
     "points_of",
     "read_metrics",

@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 from typing import Any, Protocol
 
-from gpt_kit.errors import DataError, MissingExtraError
+from gpt_kit.errors import DataError
 from gpt_kit.files import write_atomically
 
 Record = dict[str, Any]
@@ -59,33 +59,6 @@ class MetricsFile:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-class TensorBoardTracker:
-    """The same records as TensorBoard scalars. Raises: MissingExtraError without the package `tensorboard`."""
-
-    def __init__(self, folder: Path, at_step: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise MissingExtraError("tensorboard", "tensorboard", "--logging.tensorboard") from None
-        self._writer = SummaryWriter(str(folder), purge_step=at_step + 1)
-
-    def record(self, record: Record) -> None:
-        """One scalar per figure."""
-        for name, value in record.items():
-            if name != "step":
-                self._writer.add_scalar(name, value, record["step"])
-
-    def say(self, text: str) -> None:
-        """Words are shown elsewhere."""
-
-    def progress(self, step: int, activity: str) -> None:
-        """Progress is shown elsewhere."""
-
-    def close(self) -> None:
-        """Flush and close."""
-        self._writer.close()
 
 
 def read_metrics(path: Path) -> list[Record]:
