@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 
-from gpt_kit.training import Watch
+import pytest
+
+from gpt_kit.training import SpikeRule, Watch
 
 V, WARMUP = 61, 20
 
@@ -96,3 +99,39 @@ def test_one_value_that_is_no_number_does_not_blind_the_watch() -> None:
     for step in range(1, 300):
         watch.after_step(step, math.nan if step == 290 else healthy(step, rng), 0.1)
     assert any("jumped" in remark for remark in watch.after_step(300, 9.0, 0.1))
+
+
+def fed_rule(steps: int) -> SpikeRule:
+    rng, rule = random.Random(5), SpikeRule()
+    for _ in range(steps):
+        rule.accept(rng.gauss(2.0, 0.1), rng.gauss(0.8, 0.05))
+    return rule
+
+
+@pytest.mark.parametrize(("loss", "grad_norm", "spike"), [(2.0, 0.8, False), (2.5, 1.0, False), (2.7, 0.8, True), (2.0, 1.2, True)])
+def test_six_standard_deviations_in_loss_or_gradient_norm_are_a_spike(loss: float, grad_norm: float, spike: bool) -> None:
+    """Losses 2.0 ± 0.1 and norms 0.80 ± 0.05: 5 and 4 deviations are none, 7 and 8 are one."""
+    assert fed_rule(128).is_spike(loss, grad_norm) is spike
+
+
+def test_there_is_no_spike_before_128_accepted_steps_nor_among_equal_values() -> None:
+    assert not fed_rule(127).is_spike(100.0, 100.0)
+    assert fed_rule(128).is_spike(100.0, 100.0)
+    assert not SpikeRule([2.0] * 128, [1.0] * 128).is_spike(2.1, 1.1), "a deviation of 0 would make a spike of any rise"
+
+
+def test_a_spike_rule_survives_json_and_knows_only_the_window() -> None:
+    rule = fed_rule(300)
+    again = SpikeRule(*json.loads(json.dumps([rule.losses, rule.grad_norms])))
+    assert (again.losses, again.grad_norms) == (rule.losses, rule.grad_norms) and len(again.losses) == 128
+    old = SpikeRule([50.0, *rule.losses], rule.grad_norms)
+    assert old.is_spike(3.0, 0.8) and again.is_spike(3.0, 0.8), "a loss from before the window would hide the spike"
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_values_that_are_no_numbers_are_neither_spikes_nor_part_of_the_past(bad: float) -> None:
+    rule = fed_rule(128)
+    assert not rule.is_spike(bad, 0.8) and not rule.is_spike(2.0, bad)
+    rule.accept(bad, 0.8)
+    rule.accept(2.0, bad)
+    assert rule.losses == fed_rule(128).losses and rule.is_spike(3.0, 0.8)

@@ -15,13 +15,14 @@ from gpt_kit.training.step import (
 )
 from gpt_kit.training.trackers import Tracker, open_tracker
 from gpt_kit.training.trainer import Trainer
-from gpt_kit.training.watch import Watch
+from gpt_kit.training.watch import SpikeRule, Watch
 
 __all__ = [
     "MetricsFile",
     "Observer",
     "Optimizers",
     "Record",
+    "SpikeRule",
     "StepReport",
     "Tracker",
     "Trainer",

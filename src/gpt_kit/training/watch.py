@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
+from collections.abc import Sequence
 
 SPIKE_SIGMAS = 6.0  # a healthy loss leaves 6 standard deviations of its recent past less than once in a million steps
 SPIKE_WINDOW = 128
@@ -15,6 +16,37 @@ OVERFIT_RISE = 0.02  # validation 2 % above its best: more than the noise of a f
 OVERFIT_EVALUATIONS = 2  # … twice in a row
 REPEATED_EPOCHS = 4  # up to about 4 passes repeated text teaches as well as new text (Muennighoff et al. 2023, section 5)
 NO_LEARNING_GAIN = 0.02  # nats below a uniform guess after the warm-up and a hundred steps
+
+
+def stands_out(value: float, past: Sequence[float]) -> bool:
+    """Whether `value` lies more than SPIKE_SIGMAS standard deviations above the mean of a full window of `past` values."""
+    if len(past) < SPIKE_WINDOW:
+        return False  # early losses fall so fast that nothing can be said about them
+    mean, deviation = statistics.fmean(past), statistics.stdev(past)
+    return deviation > 0 and value > mean + SPIKE_SIGMAS * deviation
+
+
+class SpikeRule:
+    """Is this step's loss or gradient norm out of all proportion to the last SPIKE_WINDOW accepted ones?
+
+    Pure: no clock, no tensors. `losses` and `grad_norms`, oldest first, are plain lists that a checkpoint can hold as JSON; a rule
+    made of them anew goes on as if nothing had happened. A spike must not be accepted, or it would widen the rule for the next one.
+    """
+
+    def __init__(self, losses: Sequence[float] = (), grad_norms: Sequence[float] = ()) -> None:
+        self.losses, self.grad_norms = list(losses)[-SPIKE_WINDOW:], list(grad_norms)[-SPIKE_WINDOW:]
+
+    def is_spike(self, loss: float, grad_norm: float) -> bool:
+        """Whether either stands out; never before SPIKE_WINDOW steps were accepted. Not a number is another matter: False."""
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            return False
+        return stands_out(loss, self.losses) or stands_out(grad_norm, self.grad_norms)
+
+    def accept(self, loss: float, grad_norm: float) -> None:
+        """Count this step among the past, and forget the oldest beyond the window. Values that are not finite are left out."""
+        if math.isfinite(loss) and math.isfinite(grad_norm):
+            self.losses = [*self.losses, loss][-SPIKE_WINDOW:]
+            self.grad_norms = [*self.grad_norms, grad_norm][-SPIKE_WINDOW:]
 
 
 class Watch:
@@ -34,14 +66,13 @@ class Watch:
         if not math.isfinite(loss):
             return []  # a skipped update: said elsewhere, and no part of the statistics
         remarks = []
-        if len(self.losses) == SPIKE_WINDOW:
+        if stands_out(loss, self.losses):
             mean, deviation = statistics.fmean(self.losses), statistics.stdev(self.losses)
-            if deviation > 0 and loss > mean + SPIKE_SIGMAS * deviation:
-                remarks += self._once(
-                    "spike",
-                    f"step {step}: the loss jumped to {loss:.2f} (before: {mean:.2f} ± {deviation:.2f}). If it does not come back: "
-                    "a lower --training.learning-rate, a longer --training.warmup-steps, or a look at the text of that batch",
-                )
+            remarks += self._once(
+                "spike",
+                f"step {step}: the loss jumped to {loss:.2f} (before: {mean:.2f} ± {deviation:.2f}). If it does not come back: "
+                "a lower --training.learning-rate, a longer --training.warmup-steps, or a look at the text of that batch",
+            )
         self.losses.append(loss)
         if step >= self.judge_learning_after and statistics.fmean(self.losses) > self.uniform_loss - NO_LEARNING_GAIN:
             remarks += self._once(
