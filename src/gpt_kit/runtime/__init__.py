@@ -5,6 +5,7 @@ from gpt_kit.runtime.device import choose_device, describe_machine
 from gpt_kit.runtime.memory import keep_freed_memory
 from gpt_kit.runtime.precision import Precision, choose_precision
 from gpt_kit.runtime.random import random_state, restore_random_state, seed_everything
+from gpt_kit.runtime.resources import free_memory, peak_memory
 from gpt_kit.runtime.signals import StopRequest
 
 __all__ = [
@@ -15,7 +16,9 @@ __all__ = [
     "choose_device",
     "choose_precision",
     "describe_machine",
+    "free_memory",
     "keep_freed_memory",
+    "peak_memory",
     "random_state",
     "restore_random_state",
     "seed_everything",

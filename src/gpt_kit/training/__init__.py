@@ -2,6 +2,7 @@
 
 from gpt_kit.training.checkpoint import TrainingState, newest_sound_checkpoint, restore_checkpoint, save_checkpoint
 from gpt_kit.training.curves import draw_loss_png, draw_loss_text, points_of
+from gpt_kit.training.memory_probe import StepMemory, largest_micro_batch, step_memory
 from gpt_kit.training.metrics import MetricsFile, Observer, Record, read_metrics
 from gpt_kit.training.optimizers import Optimizers
 from gpt_kit.training.schedules import learning_rate_share
@@ -23,6 +24,7 @@ __all__ = [
     "Optimizers",
     "Record",
     "SpikeRule",
+    "StepMemory",
     "StepReport",
     "Tracker",
     "Trainer",
@@ -33,6 +35,7 @@ __all__ = [
     "compute_loader_loss",
     "draw_loss_png",
     "draw_loss_text",
+    "largest_micro_batch",
     "learning_rate_share",
     "newest_sound_checkpoint",
     "open_tracker",
@@ -41,5 +44,6 @@ __all__ = [
     "read_metrics",
     "restore_checkpoint",
     "save_checkpoint",
+    "step_memory",
     "train_step_with_gradient_clipping",
 ]
