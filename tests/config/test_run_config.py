@@ -171,7 +171,8 @@ def test_every_setting_survives_the_round_trip_through_toml(tmp_path: Path) -> N
     """Each field of each section away from its default, texts with everything that TOML has to escape (a prompt may hold it)."""
     choices = {
         "norm": "post", "position_embedding": "rotary", "split": "contiguous", "windows": "random", "optimizer": "muon",
-        "schedule": "linear", "precision": "fp16", "compile": "off", "n_embd": 36, "n_head": 3, "trackers": ("wandb", "tensorboard"),
+        "schedule": "linear", "precision": "fp16", "compile": "off", "n_embd": 36, "n_head": 3,
+        "parallel": "fsdp", "trackers": ("wandb", "tensorboard"),
     }  # fmt: skip
     sections = {}
     for section in dataclasses.fields(RunConfig):

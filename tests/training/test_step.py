@@ -81,7 +81,6 @@ def test_splitting_a_batch_does_not_change_the_update(model: GPTModel, batch: Ba
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.detach(), expected[name], rtol=0, atol=2e-6, msg=lambda text, n=name: f"{n}: {text}")
     assert report.updated
-    assert report.tokens == B * T
 
 
 def test_control_a_mean_of_means_would_be_another_update(model: GPTModel, batch: Batch) -> None:

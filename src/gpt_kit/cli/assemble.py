@@ -21,6 +21,7 @@ from gpt_kit.generation import encode_prompt
 from gpt_kit.model import GPTModel, count_model
 from gpt_kit.runtime import (
     StopRequest,
+    World,
     can_compile,
     check_can_compile,
     choose_device,
@@ -28,6 +29,7 @@ from gpt_kit.runtime import (
     describe_machine,
     keep_freed_memory,
     seed_everything,
+    start_world,
 )
 from gpt_kit.tokenizers import check_same_tokenizer, load_tokenizer
 from gpt_kit.training import (
@@ -40,7 +42,9 @@ from gpt_kit.training import (
     open_tracker,
     points_of,
     read_metrics,
-    restore_checkpoint,
+    restore_progress,
+    restore_weights,
+    spread,
 )
 from gpt_kit.version import __version__
 
@@ -51,14 +55,18 @@ FORWARDS_PER_STEP = 3  # what a training step costs, in forward passes: backward
 def train_run(config: RunConfig, run: Path, resume: str = "", corpus: Corpus | None = None) -> Trainer:
     """Assemble the run and train it to the end, on `corpus` if its text is prepared already.
 
-    Raises what the kit raises; the folder is locked meanwhile.
+    Raises what the kit raises; the folder is locked meanwhile. Of several processes, each calls this and the main one writes.
     """
     keep_freed_memory()
     device = choose_device(config.training.device)
     precision = choose_precision(config.training.precision, device)
-    with lock_folder(run):
-        checkpoint = checkpoint_to_resume(run, resume)
-        corpus = corpus or corpus_of(config, run, resuming=checkpoint is not None)
+    with start_world(device, config.training.rank_timeout_seconds) as world, _locked(run, world):
+        console.quiet = not world.is_main
+        world.agree({"version of gpt_kit": __version__, "version of torch": torch.__version__, **_settings(config)})
+        checkpoint = _main_checkpoint(run, resume, world)
+        with world.main_first():  # which prepares raw text; the others find it ready
+            corpus = corpus or corpus_of(config, run, resuming=checkpoint is not None or not world.is_main)
+        world.agree({"text": corpus.fingerprint})
         note_foreign_tokenizer(config.model, corpus.tokenizer)
         config = dataclasses.replace(
             config,
@@ -71,38 +79,66 @@ def train_run(config: RunConfig, run: Path, resume: str = "", corpus: Corpus | N
         seed_everything(config.training.seed)
         model = GPTModel(config.model).to(device)
         model.activation_checkpointing = config.training.activation_checkpointing
+        if checkpoint is not None:
+            restore_weights(checkpoint, model)
+        spread_model = spread(model, world, config.training)
         optimizers = Optimizers(model, config.training, device)
         train_batches, val_batches, whole_val_batches = _batches(config, corpus)
         order = data_order(config, corpus)
         state = TrainingState(data_order=order)
         if checkpoint is not None:
-            state = restore_checkpoint(checkpoint, model, optimizers)
+            state = restore_progress(checkpoint, optimizers)
             check_resumable(checkpoint, state, order, config.training.max_steps)
         if state.scaler:
             precision.scaler.load_state_dict(state.scaler)
         if _compile_wanted(config, device):
             for block in model.blocks:
                 block.compile()
-        write_atomically(run / "config.toml", run_config_to_toml(config))
-        write_json(
-            run / "environment.json",
-            {"gpt_kit": __version__, "started_at": time.strftime("%Y-%m-%d %H:%M:%S %z"), **describe_machine()},
-        )
-        _announce(config, corpus, device, precision.name)
+        if world.is_main:
+            write_atomically(run / "config.toml", run_config_to_toml(config))
+            machine = {"processes": world.size, **describe_machine()}
+            write_json(
+                run / "environment.json",
+                {"gpt_kit": __version__, "started_at": time.strftime("%Y-%m-%d %H:%M:%S %z"), **machine},
+            )
+        _announce(config, corpus, device, precision.name, world)
         if checkpoint is not None:
             console.print(f"resumed from {checkpoint} at step {state.step}")
-        with StopRequest() as stop, _observers(config, run, state) as observers:
+        with StopRequest() as stop, _observers(config, run, state, world) as observers:
             trainer = Trainer(
                 run, config, model, optimizers, train_batches, val_batches, whole_val_batches,
-                corpus.tokenizer, device, precision, observers, state, stop,
+                corpus.tokenizer, device, precision, observers, state, stop, world, spread_model,
             )  # fmt: skip
             try:
                 trainer.fit()
             finally:
                 records = read_metrics(run / "metrics.jsonl")
-                if len(points_of(records, "train/loss")) > 1:
+                if world.is_main and len(points_of(records, "train/loss")) > 1:
                     draw_loss_png(run / "loss.png", records, f"{run.name}: {count_model(config.model).total_parameters:,} parameters")
     return trainer
+
+
+@contextmanager
+def _locked(run: Path, world: World) -> Iterator[None]:
+    """The folder is locked by the process that writes into it."""
+    if not world.is_main:
+        yield
+        return
+    with lock_folder(run):
+        yield
+
+
+def _settings(config: RunConfig) -> dict[str, str]:
+    """Every setting by its full name, for the processes of a run to compare."""
+    sections = dataclasses.asdict(config).items()
+    return {f"{section}.{name}": str(value) for section, values in sections for name, value in values.items()}
+
+
+def _main_checkpoint(run: Path, resume: str, world: World) -> Path | None:
+    """The checkpoint to go on from, as the main process finds it."""
+    found = checkpoint_to_resume(run, resume) if world.is_main else None
+    name = world.from_main(str(found or ""))
+    return Path(name) if name else None
 
 
 def free_folder(wanted: Path) -> Path:
@@ -156,7 +192,10 @@ def _compile_wanted(config: RunConfig, device: torch.device) -> bool:
 
 
 @contextmanager
-def _observers(config: RunConfig, run: Path, state: TrainingState) -> Iterator[list[Observer]]:
+def _observers(config: RunConfig, run: Path, state: TrainingState, world: World) -> Iterator[list[Observer]]:
+    if not world.is_main:  # it alone writes and speaks
+        yield []
+        return
     observers: list[Observer] = [MetricsFile(run / "metrics.jsonl", state.step, state.evaluated_step)]
     try:
         for name in dict.fromkeys(config.logging.trackers):
@@ -169,7 +208,7 @@ def _observers(config: RunConfig, run: Path, state: TrainingState) -> Iterator[l
             observer.close()
 
 
-def _announce(config: RunConfig, corpus: Corpus, device: torch.device, precision: str) -> None:
+def _announce(config: RunConfig, corpus: Corpus, device: torch.device, precision: str, world: World) -> None:
     model, training = config.model, config.training
     parameters = count_model(model).total_parameters
     console.print(
@@ -181,4 +220,5 @@ def _announce(config: RunConfig, corpus: Corpus, device: torch.device, precision
         f"({corpus.tokenizer.name}, {model.vocab_size:,} entries)"
     )
     tokens = training.max_steps * training.batch_size * model.max_position_embeddings
-    console.print(f"run     {training.max_steps:,} steps, {tokens:,} tokens, {training.optimizer}, {precision} on {device}")
+    processes = f", {world.size} processes ({training.parallel})" if world.size > 1 else ""
+    console.print(f"run     {training.max_steps:,} steps, {tokens:,} tokens, {training.optimizer}, {precision} on {device}{processes}")

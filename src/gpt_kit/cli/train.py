@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -39,7 +40,7 @@ class TrainArguments:
     source: Annotated[str, tyro.conf.arg(name="data")] = ""
     """The text: short for --data.source."""
     resume: str = ""
-    """Go on with a run: 'auto' finds its newest sound checkpoint, or name a checkpoint folder."""
+    """Go on with a run: 'auto' finds its newest sound checkpoint (and starts, if --data is given and there is none), or name a folder."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -59,6 +60,8 @@ def main(words: Sequence[str]) -> None:
     from gpt_kit.cli.display import console
     from gpt_kit.training import draw_loss_text, points_of, read_metrics
 
+    if arguments.out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("several processes need one name for their run: add --out runs/NAME")
     run = arguments.out or free_folder(Path("runs") / _run_name(arguments.config, config.data.source))
     trainer = train_run(config, run, arguments.resume)
     records = read_metrics(run / "metrics.jsonl")
@@ -77,10 +80,12 @@ def _parse(words: Sequence[str]) -> TrainArguments:
     out, resume = peek(words, "--out"), peek(words, "--resume")
     if resume is not None and out is None and not wants_help(words):
         raise ConfigError("--resume needs the run's folder as well: --out runs/NAME")
+    names_text = bool(peek(words, "--data") or peek(words, "--data.source"))
+    begun = None
     if resume is not None and out is not None and config_file is None:
-        if not (Path(out) / "config.toml").is_file():
-            raise ConfigError(f"{out}: nothing to resume (config.toml is missing). Start a run there without --resume, or check --out")
-        base = load_run_config(Path(out) / "config.toml")
+        begun = _config_of_run(Path(out), may_start=resume == "auto" and names_text)
+    if begun is not None:
+        base = load_run_config(begun)
         if preset is not None:  # the same words as at the start are welcome; another shape is refused when the checkpoint is read
             base = dataclasses.replace(base, model=load_run_config(None, preset=preset).model)
     else:
@@ -91,6 +96,17 @@ def _parse(words: Sequence[str]) -> TrainArguments:
         base = dataclasses.replace(base, model=shape)
     sections = {section.name: getattr(base, section.name) for section in dataclasses.fields(RunConfig)}
     return parse(TrainArguments, "train", words, TrainArguments(**sections))
+
+
+def _config_of_run(run: Path, may_start: bool) -> Path | None:
+    """The run's own settings; None where it is yet to start. Raises: ConfigError where there is nothing to go on with."""
+    config = run / "config.toml"
+    if not config.is_file() and not may_start:
+        raise ConfigError(
+            f"{run}: nothing to resume (config.toml is missing). Start a run there without --resume, or check --out. "
+            "With --data as well, --resume auto starts a run where there is none"
+        )
+    return config if config.is_file() else None
 
 
 def _run_name(config_file: Path | None, source: str) -> str:

@@ -106,10 +106,14 @@ class TrainingConfig:
     """Compile the blocks; auto: on CUDA in runs of 500 steps or more. Compiling takes up to a minute first."""
     activation_checkpointing: bool = False
     """Compute activations twice instead of keeping them: less memory, about a third more time."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """How several processes hold the model: each one all of it (ddp), or each its share (fsdp: less memory). See docs/scaling.md."""
+    rank_timeout_seconds: float = 600.0
+    """How long a process waits for the others before it gives up, in seconds, 1 or more."""
 
     def __post_init__(self) -> None:
         low: dict[str, float] = {"max_steps": 1, "batch_size": 1, "micro_batch_size": 0, "warmup_steps": 0, "seed": 0}
-        low |= {"learning_rate": 0, "muon_learning_rate": 0, "weight_decay": 0, "max_grad_norm": 0}
+        low |= {"rank_timeout_seconds": 1, "learning_rate": 0, "muon_learning_rate": 0, "weight_decay": 0, "max_grad_norm": 0}
         _check("training", self, low, up_to_one=("min_learning_rate_ratio",), below_one=("beta1", "beta2"))
 
 

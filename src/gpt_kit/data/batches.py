@@ -43,6 +43,10 @@ class Batch:
             for start in range(0, len(self.inputs), rows)
         ]
 
+    def unscored(self) -> Batch:
+        """The same reading, of which no target counts."""
+        return Batch(self.inputs, torch.full_like(self.targets, IGNORED), self.document_ids)
+
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
         move = [None if t is None else t.to(device) for t in (self.inputs, self.targets, self.document_ids)]
@@ -93,15 +97,27 @@ class TrainingBatches:
         """How often the text has been seen when `number` batches are done."""
         return number * self.batch_size / self.windows_per_epoch
 
-    def batch(self, number: int) -> Batch:
-        """Batch `number` (0, 1, …) of the run."""
-        positions = np.arange(number * self.batch_size, (number + 1) * self.batch_size)
+    @property
+    def tokens_per_batch(self) -> int:
+        """Tokens read from the text for one batch."""
+        return self.batch_size * self.length
+
+    def batch(self, number: int, rank: int = 0, size: int = 1) -> Batch:
+        """Batch `number` (0, 1, …) of the run or, of `size` processes, the rows that process `rank` takes of it.
+
+        Shares lie one after the other and are equally tall: where rows are wanting, the last ones are repeated and score nothing.
+        """
+        rows = -(-self.batch_size // size)
+        row = np.arange(rank * rows, (rank + 1) * rows)
+        positions = number * self.batch_size + np.minimum(row, self.batch_size - 1)
         if self.order == "random":
             starts = random_numbers(positions, self.num_starts, self.seed)
         else:
             starts = np.minimum(shuffled_indices(positions, self.windows_per_epoch, self.seed) * self.stride, self.num_starts - 1)
         windows = np.stack([self.tokens.read(int(start), self.length + 1) for start in starts])
-        return make_batch(windows, self.document_separator)
+        batch = make_batch(windows, self.document_separator)
+        batch.targets[torch.from_numpy(row >= self.batch_size)] = IGNORED
+        return batch
 
 
 class EvaluationBatches:

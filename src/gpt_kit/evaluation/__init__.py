@@ -1,11 +1,12 @@
 """How good is it: loss, perplexity, bits per byte, predictions side by side; and the text helpers that notebooks use."""
 
-from gpt_kit.evaluation.loss import LossReport, batch_loss_sum, evaluate_loss, evaluation_mode
+from gpt_kit.evaluation.loss import LossReport, LossSum, batch_loss_sum, evaluate_loss, evaluation_mode
 from gpt_kit.evaluation.predictions import Prediction, predict_batch, predictions_as_markdown
 from gpt_kit.generation import generate_text_autoregressive, text_to_token_ids, token_ids_to_text
 
 __all__ = [
     "LossReport",
+    "LossSum",
     "Prediction",
     "batch_loss_sum",
     "evaluate_loss",

@@ -12,9 +12,14 @@ from gpt_kit.errors import DeviceError
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """'auto' (CUDA, else MPS, else CPU), 'cpu', 'cuda', 'cuda:1' or 'mps'. Raises: DeviceError for one that is not there."""
+    """'auto' (CUDA, else MPS, else CPU), 'cpu', 'cuda', 'cuda:1' or 'mps'; in a process that torchrun started, 'cuda' is its own GPU.
+
+    Raises: DeviceError for one that is not there.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -1,10 +1,18 @@
 """The training step, what surrounds it, and what survives it."""
 
-from gpt_kit.training.checkpoint import TrainingState, newest_sound_checkpoint, restore_checkpoint, save_checkpoint
+from gpt_kit.training.checkpoint import (
+    TrainingState,
+    newest_sound_checkpoint,
+    restore_checkpoint,
+    restore_progress,
+    restore_weights,
+    save_checkpoint,
+)
 from gpt_kit.training.curves import draw_loss_png, draw_loss_text, points_of
 from gpt_kit.training.memory_probe import StepMemory, largest_micro_batch, step_memory
 from gpt_kit.training.metrics import MetricsFile, Observer, Record, read_metrics
 from gpt_kit.training.optimizers import Optimizers
+from gpt_kit.training.parallel import gathered, spread
 from gpt_kit.training.schedules import learning_rate_share
 from gpt_kit.training.step import (
     StepReport,
@@ -35,6 +43,7 @@ __all__ = [
     "compute_loader_loss",
     "draw_loss_png",
     "draw_loss_text",
+    "gathered",
     "largest_micro_batch",
     "learning_rate_share",
     "newest_sound_checkpoint",
@@ -43,7 +52,10 @@ __all__ = [
     "points_of",
     "read_metrics",
     "restore_checkpoint",
+    "restore_progress",
+    "restore_weights",
     "save_checkpoint",
+    "spread",
     "step_memory",
     "train_step_with_gradient_clipping",
 ]

@@ -29,9 +29,10 @@ from gpt_kit.files import (
     write_tensors,
 )
 from gpt_kit.model import GPTModel
-from gpt_kit.runtime import random_state, restore_random_state
+from gpt_kit.runtime import ALONE, World, gather, random_state, restore_random_state
 from gpt_kit.tokenizers import Tokenizer
 from gpt_kit.training.optimizers import Optimizers
+from gpt_kit.training.parallel import gather_weights
 from gpt_kit.weights import load_weights, save_weights
 
 STATE_FOLDER = "training_state"
@@ -68,16 +69,25 @@ def checkpoint_folder(run: Path, step: int) -> Path:
     return run / "checkpoints" / f"step-{step:08d}"
 
 
-def save_checkpoint(run: Path, model: GPTModel, optimizers: Optimizers, state: TrainingState, tokenizer: Tokenizer) -> Path:
-    """Write the checkpoint of `state.step`, then let `last` (and `best`, if it is the best) name it."""
+def save_checkpoint(
+    run: Path, model: GPTModel, optimizers: Optimizers, state: TrainingState, tokenizer: Tokenizer, world: World = ALONE
+) -> Path:
+    """Write the checkpoint of `state.step`, then let `last` (and `best`, if it is the best) name it.
+
+    Of several processes all must call, and the main one writes, in whole tensors.
+    """
     folder = checkpoint_folder(run, state.step)
+    weights = gather_weights(model, world)
+    moments = gather(optimizers.state_tensors(), keep=world.is_main)
+    if not world.is_main:
+        return folder
     with atomic_folder(folder) as temporary:
-        save_weights(temporary, model.config, model.exported_tensors(), end_of_text_id=tokenizer.end_of_text_id)
+        save_weights(temporary, model.config, weights, end_of_text_id=tokenizer.end_of_text_id)
         tokenizer.save(temporary)
         training = temporary / STATE_FOLDER
         training.mkdir()
         write_json(training / "state.json", dataclasses.asdict(state))
-        write_tensors(training / "optimizer.safetensors", optimizers.state_tensors())
+        write_tensors(training / "optimizer.safetensors", moments)
         write_tensors(training / "random.safetensors", random_state())
     write_atomically(run / "checkpoints" / "last", folder.name + "\n")
     point_to_best(run, state.best_step)
@@ -96,6 +106,12 @@ def restore_checkpoint(folder: Path, model: GPTModel, optimizers: Optimizers) ->
 
     Raises: CheckpointError for damage, or for a checkpoint of another model.
     """
+    restore_weights(folder, model)
+    return restore_progress(folder, optimizers)
+
+
+def restore_weights(folder: Path, model: GPTModel) -> None:
+    """The first half of `restore_checkpoint`, for a model that is yet to be spread over several processes."""
     check_manifest(folder)
     weights = load_weights(folder)
     if weights.config != model.config:
@@ -106,6 +122,10 @@ def restore_checkpoint(folder: Path, model: GPTModel, optimizers: Optimizers) ->
         ]
         raise CheckpointError(f"{folder}: the run was started with another model ({'; '.join(changed)}). Resume with the same settings")
     model.load_tensors(weights.tensors)
+
+
+def restore_progress(folder: Path, optimizers: Optimizers) -> TrainingState:
+    """The second half, once the optimizers have the parameters that they are to train."""
     training = folder / STATE_FOLDER
     optimizers.load_state_tensors(read_tensors(training / "optimizer.safetensors"))
     restore_random_state(read_tensors(training / "random.safetensors"))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gpt_kit.config import TrainingConfig
 from gpt_kit.errors import CheckpointError
+from gpt_kit.runtime import as_sharded
 
 STATE_KEYS = {torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"}, torch.optim.Muon: {"momentum_buffer"}}
 MUON_MOMENTUM = 0.95  # Jordan et al. 2024, the value of all published runs
@@ -95,7 +96,7 @@ class Optimizers:
                         f"the optimizer state of {self.names[parameter]} holds {', '.join(sorted(state)) or 'nothing'}, "
                         f"which is not {kind}'s. Resume with the optimizer that the run was started with (--training.optimizer)"
                     )
-                optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in state.items()}
+                optimizer.state[parameter] = {key: as_sharded(value, parameter) for key, value in state.items()}
 
 
 def is_block_matrix(name: str, parameter: Tensor) -> bool:

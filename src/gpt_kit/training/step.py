@@ -7,7 +7,7 @@ The gradient is that of the mean loss per scored token over the whole batch, how
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from gpt_kit.data import Batch
 from gpt_kit.errors import DataError
 from gpt_kit.evaluation import batch_loss_sum, evaluation_mode
 from gpt_kit.model import IGNORE_INDEX
-from gpt_kit.runtime import Precision
+from gpt_kit.runtime import ALONE, Precision, World, whole
 from gpt_kit.training.optimizers import Optimizers
 
 Device = torch.device | str
@@ -33,8 +33,6 @@ class StepReport:
     """Nats per scored token, before the update."""
     grad_norm: float
     """Norm of the gradient, before clipping."""
-    tokens: int
-    """Tokens read, padding included."""
     updated: bool
     """False where loss or gradient was not finite: the weights were then left as they were."""
 
@@ -47,33 +45,38 @@ def optimizer_step(
     max_grad_norm: float,
     precision: Precision,
     device: torch.device,
+    world: World = ALONE,
 ) -> StepReport:
-    """One update over `micro_batches`. Raises: DataError when none of their targets is scored."""
-    num_scored = _count_scored(micro_batches)
+    """One update over the `micro_batches` of all processes; each has as many as the others.
+
+    Raises: DataError when none of their targets is scored.
+    """
+    num_scored = _refuse_none(world.sum(sum(batch.num_scored for batch in micro_batches)))
     optimizers.zero_grad()
     total = torch.zeros((), device=device)
-    for batch in (micro_batch.to(device) for micro_batch in micro_batches):
-        with precision.autocast():
-            loss = batch_loss_sum(model, batch.inputs, batch.targets, batch.document_ids) / num_scored
-        precision.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    for number, batch in enumerate((micro_batch.to(device) for micro_batch in micro_batches), start=1):
+        with world.gradient_sync(model, enabled=number == len(micro_batches)):
+            with precision.autocast():
+                loss = batch_loss_sum(model, batch.inputs, batch.targets, batch.document_ids) / num_scored
+            scaled = precision.scaler.scale(loss * world.size)  # gradients are averaged over processes; world.size undoes it
+            scaled.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     optimizers.unscale(precision.scaler)
     grad_norm = clip_gradients(model, max_grad_norm)
-    loss_value, norm_value = torch.stack((total, grad_norm.to(total))).tolist()  # one wait for the device, not two
+    loss_value, norm_value = torch.stack((world.sum(total), grad_norm.to(total))).tolist()  # one wait for the device, not two
     finite = abs(loss_value) < float("inf") and norm_value < float("inf")  # false for NaN too
     if finite:
         optimizers.step(precision.scaler)
     precision.scaler.update()  # fp16: an overflow lowers the loss scale
-    return StepReport(loss_value, norm_value, sum(b.inputs.numel() for b in micro_batches), finite)
+    return StepReport(loss_value, norm_value, finite)
 
 
 def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:
     """Scale all gradients down to `max_norm` (Pascanu et al. 2013, section 3.2) where it is above 0; gives the norm before that."""
-    return nn.utils.clip_grad_norm_(model.parameters(), max_norm or float("inf"))
+    return whole(nn.utils.clip_grad_norm_(model.parameters(), max_norm or float("inf")))
 
 
-def _count_scored(batches: Iterable[Batch]) -> int:
-    num_scored = sum(batch.num_scored for batch in batches)
+def _refuse_none(num_scored: int) -> int:
     if num_scored == 0:
         raise DataError("no target of this batch is scored (all are masked), so it cannot teach anything. Check how targets are masked")
     return num_scored
@@ -88,7 +91,7 @@ def compute_batch_loss(
     """
     if ignore_index != IGNORE_INDEX:
         target_batch = target_batch.masked_fill(target_batch == ignore_index, IGNORE_INDEX)
-    num_scored = _count_scored([Batch(input_batch, target_batch)])
+    num_scored = _refuse_none(Batch(input_batch, target_batch).num_scored)
     return batch_loss_sum(model, input_batch.to(device), target_batch.to(device)) / num_scored
 
 

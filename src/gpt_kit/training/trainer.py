@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from gpt_kit.config import RunConfig
 from gpt_kit.data import EvaluationBatches, TrainingBatches
@@ -23,11 +24,12 @@ from gpt_kit.evaluation import evaluate_loss, predict_batch, predictions_as_mark
 from gpt_kit.files import write_atomically
 from gpt_kit.generation import Sampling, generate_text
 from gpt_kit.model import GPTModel
-from gpt_kit.runtime import Precision, StopRequest, without_compiling
+from gpt_kit.runtime import ALONE, Precision, StopRequest, World, without_compiling
 from gpt_kit.tokenizers import Tokenizer
 from gpt_kit.training.checkpoint import TrainingState, checkpoint_folder, point_to_best, prune_checkpoints, save_checkpoint
 from gpt_kit.training.metrics import Observer, Record
 from gpt_kit.training.optimizers import Optimizers
+from gpt_kit.training.parallel import gathered
 from gpt_kit.training.schedules import learning_rate_share
 from gpt_kit.training.step import StepReport, optimizer_step
 from gpt_kit.training.watch import Watch
@@ -59,6 +61,9 @@ class Trainer:
     observers: list[Observer]
     state: TrainingState
     stop: StopRequest
+    world: World = ALONE
+    spread_model: nn.Module | None = None
+    """What a step trains, where several processes share the model (parallel.py)."""
     watch: Watch = field(init=False)
     _saved_step: int = field(init=False)
     _seconds: float = field(init=False, default=0.0)
@@ -73,7 +78,8 @@ class Trainer:
 
     def fit(self) -> TrainingState:
         """Train up to max_steps. Raises: RunStopped after saving, when asked to stop; GPTKitError when the loss stays not finite."""
-        self._drop_samples_of_another_past()
+        if self.world.is_main:
+            self._drop_samples_of_another_past()
         self.model.train()
         try:
             while True:
@@ -83,7 +89,7 @@ class Trainer:
                     self.save()
                 if self.state.step >= self.config.training.max_steps:
                     return self.state
-                if self.stop:
+                if self._asked_to_stop():
                     raise _Stopped
                 self._step()
         except _Stopped:
@@ -96,30 +102,33 @@ class Trainer:
             return
         self._progress("saving")
         self.state.scaler = self.precision.scaler.state_dict()
-        save_checkpoint(self.run, self.model, self.optimizers, self.state, self.tokenizer)
-        prune_checkpoints(self.run, self.config.checkpoints.keep, self.state.step, self.state.best_step)
+        save_checkpoint(self.run, self.model, self.optimizers, self.state, self.tokenizer, self.world)
+        if self.world.is_main:
+            prune_checkpoints(self.run, self.config.checkpoints.keep, self.state.step, self.state.best_step)
         self._saved_step = self.state.step
 
     def _step(self) -> None:
         config, state = self.config.training, self.state
         started = time.perf_counter()
         self.optimizers.set_learning_rate_share(learning_rate_share(state.updates, config))
-        batch = self.train_batches.batch(state.step)
+        self.world.seed_step(config.seed, state.step)
+        batch = self.train_batches.batch(state.step, self.world.rank, self.world.size)
         report = optimizer_step(
-            self.model,
+            self.spread_model or self.model,
             self.optimizers,
             batch.split(config.micro_batch_size or config.batch_size),
             max_grad_norm=config.max_grad_norm,
             precision=self.precision,
             device=self.device,
+            world=self.world,
         )
         seconds = time.perf_counter() - started
         state.step += 1
         state.updates += report.updated
-        state.tokens_seen += report.tokens
+        state.tokens_seen += self.train_batches.tokens_per_batch
         state.elapsed_seconds += seconds
         self._seconds += seconds
-        self._tokens += report.tokens
+        self._tokens += self.train_batches.tokens_per_batch
         self._progress("training")
         self._tell(report)
 
@@ -160,7 +169,8 @@ class Trainer:
         state.evaluated_step = state.step
         if math.isfinite(val_loss) and (state.best_val_loss is None or val_loss < state.best_val_loss):
             state.best_val_loss, state.best_step = val_loss, state.step
-            point_to_best(self.run, state.best_step)  # where this step was saved before it was evaluated: stopped, then resumed
+            if self.world.is_main:
+                point_to_best(self.run, state.best_step)  # where this step was saved before it was evaluated: stopped, then resumed
         self._record(record)
         self._say(self.watch.after_evaluation(state.step, val_loss))
 
@@ -168,20 +178,23 @@ class Trainer:
         number_of_batches = len(batches)
 
         def progress(number: int) -> None:
-            if self.stop:
+            if self._asked_to_stop():
                 raise _Stopped
-            self._progress(f"validating {100 * number // number_of_batches} %")
+            self._progress(f"validating {min(100, 100 * number // number_of_batches)} %")
 
-        return evaluate_loss(self.model, batches, precision=self.precision, device=self.device, progress=progress).mean
+        return evaluate_loss(self.model, batches, precision=self.precision, device=self.device, progress=progress, world=self.world).mean
 
     def _write_sample(self, val_loss: float) -> None:
         self._progress("sampling")
+        model = gathered(self.model, self.world)
+        if not self.world.is_main:
+            return
         settings = self.config.evaluation
         sampling = Sampling(temperature=0.8, top_k=50)
         with without_compiling():  # each length of text would be compiled anew
-            text = generate_text(self.model, self.tokenizer, settings.prompt, settings.sample_tokens, sampling=sampling, seed=SAMPLE_SEED)
+            text = generate_text(model, self.tokenizer, settings.prompt, settings.sample_tokens, sampling=sampling, seed=SAMPLE_SEED)
         assert self.val_batches is not None
-        table = predictions_as_markdown(predict_batch(self.model, next(iter(self.val_batches)), self.tokenizer, self.device, positions=12))
+        table = predictions_as_markdown(predict_batch(model, next(iter(self.val_batches)), self.tokenizer, self.device, positions=12))
         with open(self.run / "samples.md", "a", encoding="utf-8") as file:
             fence = "````"
             file.write(
@@ -206,6 +219,11 @@ class Trainer:
         if step == 0 or self._saved_step == step:
             return False
         return step >= self.config.training.max_steps or step == self.state.best_step or (interval > 0 and step % interval == 0)
+
+    def _asked_to_stop(self) -> bool:
+        """A signal that one process got counts for all, at the same step."""
+        self.stop.signal_number = self.world.largest(self.stop.signal_number or 0) or None
+        return bool(self.stop)
 
     def _stopped_error(self) -> RunStopped:
         number = self.stop.signal_number
