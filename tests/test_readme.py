@@ -38,7 +38,7 @@ def test_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
     commands = readme_commands()
     assert len(commands) >= 7
     for _, verb, *words in commands:
-        small = [*SMALL, "--training.batch-size", "2"] if verb == "train" and "--resume" not in words else []
+        small = [*SMALL, "--training.batch-size", "2"] if verb in ("train", "plan") and "--resume" not in words else []
         if "--config" in words:
             small += ["--training.max-steps", "2", "--data.stride", "8"]
         if "--training.max-steps" in words:

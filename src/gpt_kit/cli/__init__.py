@@ -16,8 +16,10 @@ VERBS = {
     "quickstart": "train a small GPT on Python's own documentation and watch it learn to write (about 4 minutes)",
     "prepare": "text -> a corpus of tokens on disk: gpt-kit prepare book.txt --tokenizer gpt2 --out data/book",
     "train": "corpus (or raw text) -> a trained model: gpt-kit train --data data/book --model gpt2-small --out runs/a",
+    "plan": "the same settings -> memory, time, tokens and disk of that run, after a probe of some seconds",
     "generate": "model + prompt -> text: gpt-kit generate runs/a --prompt 'Once upon a time'",
     "info": "what a model, a run or a corpus is: parameters, arithmetic, tokenizer, history",
+    "doctor": "is this machine sound, and this corpus, and this model? gpt-kit doctor runs/a --data data/book",
     "import": "published weights -> a folder of ours: gpt-kit import SRC DST",
 }
 

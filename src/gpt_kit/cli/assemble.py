@@ -83,7 +83,7 @@ def train_run(config: RunConfig, run: Path, resume: str = "", corpus: Corpus | N
             restore_weights(checkpoint, model)
         spread_model = spread(model, world, config.training)
         optimizers = Optimizers(model, config.training, device)
-        train_batches, val_batches, whole_val_batches = _batches(config, corpus)
+        train_batches, val_batches, whole_val_batches = make_batches(config, corpus)
         order = data_order(config, corpus)
         state = TrainingState(data_order=order)
         if checkpoint is not None:
@@ -91,7 +91,7 @@ def train_run(config: RunConfig, run: Path, resume: str = "", corpus: Corpus | N
             check_resumable(checkpoint, state, order, config.training.max_steps)
         if state.scaler:
             precision.scaler.load_state_dict(state.scaler)
-        if _compile_wanted(config, device):
+        if compile_wanted(config, device):
             for block in model.blocks:
                 block.compile()
         if world.is_main:
@@ -149,7 +149,14 @@ def free_folder(wanted: Path) -> Path:
     return folder
 
 
-def _batches(config: RunConfig, corpus: Corpus) -> tuple[TrainingBatches, EvaluationBatches | None, EvaluationBatches | None]:
+def evaluation_tokens(config: RunConfig) -> int:
+    """How many tokens take the evaluation's share of the time between two of them; at least one window."""
+    training, evaluation, length = config.training, config.evaluation, config.model.max_position_embeddings
+    return max(int(FORWARDS_PER_STEP * evaluation.time_share * evaluation.interval * training.batch_size * length), length)
+
+
+def make_batches(config: RunConfig, corpus: Corpus) -> tuple[TrainingBatches, EvaluationBatches | None, EvaluationBatches | None]:
+    """Training batches, the fixed part of the validation text, and all of it where that is more."""
     data, training, evaluation, length = config.data, config.training, config.evaluation, config.model.max_position_embeddings
     separator = corpus.tokenizer.end_of_text_id if data.document_mask else None
     if data.document_mask and separator is None:
@@ -177,13 +184,11 @@ def _batches(config: RunConfig, corpus: Corpus) -> tuple[TrainingBatches, Evalua
             document_separator=separator,
         )
 
-    # This many tokens take `time_share` of the time between two evaluations.
-    affordable = int(FORWARDS_PER_STEP * evaluation.time_share * evaluation.interval * training.batch_size * length)
-    part = max(affordable, length)
+    part = evaluation_tokens(config)
     return train, evaluate_on(part), evaluate_on(0) if part < len(corpus.val) - 1 else None
 
 
-def _compile_wanted(config: RunConfig, device: torch.device) -> bool:
+def compile_wanted(config: RunConfig, device: torch.device) -> bool:
     """Raises: DeviceError where compiling is asked for and cannot be had."""
     if config.training.compile == "on":
         check_can_compile()

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import tyro
 
@@ -49,12 +49,13 @@ class TrainArguments:
     logging: LoggingConfig = field(default_factory=LoggingConfig)
 
 
+Arguments = TypeVar("Arguments", bound=TrainArguments)
+
+
 def main(words: Sequence[str]) -> None:
     """Read the settings, train, and say what to do with the result."""
-    arguments = _parse(words)
-    config = RunConfig(**{section.name: getattr(arguments, section.name) for section in dataclasses.fields(RunConfig)})
-    if arguments.source:
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, source=arguments.source))
+    arguments = parse_settings(TrainArguments, "train", words)
+    config = settings_of(arguments)
 
     from gpt_kit.cli.assemble import free_folder, train_run
     from gpt_kit.cli.display import console
@@ -74,7 +75,14 @@ def main(words: Sequence[str]) -> None:
     console.print(f"next    gpt-kit generate {run} --prompt '…'")
 
 
-def _parse(words: Sequence[str]) -> TrainArguments:
+def settings_of(arguments: TrainArguments) -> RunConfig:
+    """The run that a command line asks for."""
+    config = RunConfig(**{section.name: getattr(arguments, section.name) for section in dataclasses.fields(RunConfig)})
+    source = arguments.source or config.data.source
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, source=source))
+
+
+def parse_settings(kind: type[Arguments], verb: str, words: Sequence[str]) -> Arguments:
     """The command line over the TOML file (when resuming: the run's own) over the preset."""
     config_file, preset = peek(words, "--config"), peek(words, "--model")
     out, resume = peek(words, "--out"), peek(words, "--resume")
@@ -95,7 +103,7 @@ def _parse(words: Sequence[str]) -> TrainArguments:
         shape = dataclasses.replace(base.model, n_embd=int(width), n_head=fitting_heads(int(width), base.model.n_head))
         base = dataclasses.replace(base, model=shape)
     sections = {section.name: getattr(base, section.name) for section in dataclasses.fields(RunConfig)}
-    return parse(TrainArguments, "train", words, TrainArguments(**sections))
+    return parse(kind, verb, words, kind(**sections))
 
 
 def _config_of_run(run: Path, may_start: bool) -> Path | None:

@@ -6,7 +6,7 @@ from gpt_kit.runtime.memory import keep_freed_memory
 from gpt_kit.runtime.parallel import as_sharded, drop_gathered, gather, is_sharded, shard, share_gradients, whole
 from gpt_kit.runtime.precision import Precision, choose_precision
 from gpt_kit.runtime.random import random_state, restore_random_state, seed_everything
-from gpt_kit.runtime.resources import free_memory, peak_memory
+from gpt_kit.runtime.resources import free_memory, peak_memory, used_memory
 from gpt_kit.runtime.signals import StopRequest
 from gpt_kit.runtime.world import ALONE, World, start_world
 
@@ -33,6 +33,7 @@ __all__ = [
     "shard",
     "share_gradients",
     "start_world",
+    "used_memory",
     "whole",
     "without_compiling",
 ]

@@ -13,6 +13,7 @@ from gpt_kit.training.memory_probe import StepMemory, largest_micro_batch, step_
 from gpt_kit.training.metrics import MetricsFile, Observer, Record, read_metrics
 from gpt_kit.training.optimizers import Optimizers
 from gpt_kit.training.parallel import gathered, spread
+from gpt_kit.training.plan import Events, Measured, MemoryPlan, TimePlan, count_events, plan_memory, plan_time, probe
 from gpt_kit.training.schedules import learning_rate_share
 from gpt_kit.training.step import (
     StepReport,
@@ -27,6 +28,9 @@ from gpt_kit.training.trainer import Trainer
 from gpt_kit.training.watch import SpikeRule, Watch
 
 __all__ = [
+    "Events",
+    "Measured",
+    "MemoryPlan",
     "MetricsFile",
     "Observer",
     "Optimizers",
@@ -34,6 +38,7 @@ __all__ = [
     "SpikeRule",
     "StepMemory",
     "StepReport",
+    "TimePlan",
     "Tracker",
     "Trainer",
     "TrainingState",
@@ -41,6 +46,7 @@ __all__ = [
     "clip_gradients",
     "compute_batch_loss",
     "compute_loader_loss",
+    "count_events",
     "draw_loss_png",
     "draw_loss_text",
     "gathered",
@@ -49,7 +55,10 @@ __all__ = [
     "newest_sound_checkpoint",
     "open_tracker",
     "optimizer_step",
+    "plan_memory",
+    "plan_time",
     "points_of",
+    "probe",
     "read_metrics",
     "restore_checkpoint",
     "restore_progress",

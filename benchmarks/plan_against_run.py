@@ -1,0 +1,91 @@
+"""`gpt-kit plan` held against what then happens: memory and time of whole runs, each in a fresh process.
+
+Three sizes: the shape of the quickstart, that of `configs/shakespeare-char-cpu.toml`, and GPT-2 124M for a few steps. `plan` looks at
+each for some seconds; then `train` runs with the same settings. Memory is the peak of resident memory on a CPU, of what torch
+allocated on a card; time is that of the whole command, from the first import to the last file. The goal: memory within 15 %, time
+within 20 %.
+
+    python benchmarks/plan_against_run.py --text tinyshakespeare.txt [--only gpt2-124m] [--device cpu]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+QUICKSTART = "--config {root}/src/gpt_kit/cli/quickstart.toml --training.max-steps 150 --evaluation.interval 50 --data.windows random"
+CASES = {
+    "quickstart": QUICKSTART,
+    "shakespeare": "--config {root}/configs/shakespeare-char-cpu.toml --training.max-steps 400 --evaluation.interval 200",
+    "gpt2-124m": "--config {root}/configs/gpt2-small.toml --model.max-position-embeddings 512 --training.batch-size 8 "
+    "--training.micro-batch-size 4 --training.max-steps 6 --training.compile off --evaluation.interval 6 --checkpoints.interval 0",
+}
+
+
+def planned(words: list[str]) -> tuple[float, float]:
+    from gpt_kit.cli.plan import PlanArguments, make_plan
+    from gpt_kit.cli.train import parse_settings, settings_of
+
+    arguments = parse_settings(PlanArguments, "plan", words)
+    plan = make_plan(settings_of(arguments), STARTED, arguments.out)
+    assert plan.time is not None, "this machine has not enough memory for this case"
+    print(plan.memory, plan.time, file=sys.stderr)
+    return plan.memory.total, plan.time.total
+
+
+def trained(words: list[str]) -> tuple[float, float]:
+    import torch
+
+    from gpt_kit.cli import main
+    from gpt_kit.runtime import choose_device, peak_memory
+
+    device = words[words.index("--training.device") + 1]
+    assert main(["train", *words]) == 0
+    seconds = time.perf_counter() - STARTED
+    return peak_memory(torch.device(choose_device(device))), seconds
+
+
+def in_a_child(what: str, words: list[str], verbose: bool) -> tuple[float, float]:
+    command = [sys.executable, __file__, "--child", what, *words]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=None if verbose else subprocess.DEVNULL, text=True).stdout
+    memory, seconds = json.loads(output.splitlines()[-1])
+    return memory, seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--text", required=True, type=Path, help="a text of a megabyte or so")
+    parser.add_argument("--only", choices=list(CASES), action="append", help="one case, or several")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--verbose", action="store_true", help="the parts of each plan, too")
+    arguments = parser.parse_args()
+    cores = f"{os.cpu_count()} cores" if arguments.device in ("auto", "cpu") else arguments.device
+    print(f"python {platform.python_version()}, {platform.machine()}, {cores}; command: python {' '.join(sys.argv)}\n")
+    print("| | memory planned | used | | time planned | taken | |\n|---|---|---|---|---|---|---|", flush=True)
+    for case in arguments.only or CASES:
+        with tempfile.TemporaryDirectory() as folder:
+            words = CASES[case].format(root=ROOT).split()
+            words += ["--data", str(arguments.text.resolve()), "--training.device", arguments.device, "--out", f"{folder}/run"]
+            memory, seconds = in_a_child("plan", words, arguments.verbose)
+            used, taken = in_a_child("train", words, arguments.verbose)
+        print(
+            f"| {case} | {memory / 1e9:.2f} GB | {used / 1e9:.2f} GB | {memory / used - 1:+.0%} "
+            f"| {seconds:.1f} s | {taken:.1f} s | {seconds / taken - 1:+.0%} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    STARTED = time.perf_counter()
+    if sys.argv[1:2] == ["--child"]:
+        print("\n" + json.dumps({"plan": planned, "train": trained}[sys.argv[2]](sys.argv[3:])))
+    else:
+        main()
