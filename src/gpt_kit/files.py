@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "MANIFEST.json"
 INCOMPLETE = ".incomplete-"
+PROGRESS = ".progress"
+_LOCK = ".lock"
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -58,10 +60,7 @@ def atomic_folder(path: Path, *, keep_others: bool = False) -> Iterator[Path]:
     Raises: DataError when `path` is a file or the current folder; GPTKitError when the disk is full. In both cases nothing is left
     behind, and an earlier folder is intact.
     """
-    path = path.resolve()
-    if path.exists() and (not path.is_dir() or path == Path.cwd()):
-        what = "the current folder, which cannot be replaced while you are in it" if path.is_dir() else "a file, not a folder"
-        raise DataError(f"{path}: this is {what}. Choose another place to write to")
+    path = _replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{INCOMPLETE}{path.name}-{uuid.uuid4().hex[:8]}")
     temporary.mkdir()
@@ -71,19 +70,62 @@ def atomic_folder(path: Path, *, keep_others: bool = False) -> Iterator[Path]:
             write_manifest(temporary)
             if keep_others and path.exists():
                 _take_over_others(path, temporary)
-            for entry in [*temporary.rglob("*"), temporary]:
-                if not entry.is_symlink():
-                    _flush_to_disk(entry)
-        if not path.exists():
-            temporary.rename(path)
-        elif not _exchange(temporary, path):  # no such call on this system: two renames, with an instant in between
-            replaced = path.with_name(f"{INCOMPLETE}{path.name}-{uuid.uuid4().hex[:8]}")
-            path.rename(replaced)
-            temporary.rename(path)
-            shutil.rmtree(replaced, ignore_errors=True)
-        _flush_to_disk(path.parent)
+            _flush_below(temporary)
+        _publish(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def incomplete_folder(path: Path) -> Path:
+    """Where `resumable_folder` keeps what is to become `path`."""
+    path = path.resolve()
+    return path.with_name(f"{INCOMPLETE}{path.name}")
+
+
+@contextlib.contextmanager
+def resumable_folder(path: Path) -> Iterator[Path]:
+    """As `atomic_folder`, for long work: the temporary folder has one name and a lock, and an error or a kill leaves it as it is.
+
+    The next who writes `path` finds what was done. Notes about the progress belong into the folder PROGRESS below it, which goes
+    when all is done. Raises: FolderInUseError when another process is at it.
+    """
+    path = _replaceable(path)
+    temporary = incomplete_folder(path)
+    with lock_folder(temporary):
+        with _full_disk_explained(path):
+            yield temporary
+            write_manifest(temporary)
+            _flush_below(temporary)
+        _publish(temporary, path)
+        shutil.rmtree(path / PROGRESS, ignore_errors=True)
+        (path / _LOCK).unlink()
+        shutil.rmtree(temporary, ignore_errors=True)  # after an exchange: what `path` was before
+
+
+def _replaceable(path: Path) -> Path:
+    path = path.resolve()
+    if path.exists() and (not path.is_dir() or path == Path.cwd()):
+        what = "the current folder, which cannot be replaced while you are in it" if path.is_dir() else "a file, not a folder"
+        raise DataError(f"{path}: this is {what}. Choose another place to write to")
+    return path
+
+
+def _flush_below(folder: Path) -> None:
+    for entry in [*folder.rglob("*"), folder]:
+        if not entry.is_symlink():
+            _flush_to_disk(entry)
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    """Let `temporary` take the place of `path`."""
+    if not path.exists():
+        temporary.rename(path)
+    elif not _exchange(temporary, path):  # no such call on this system: two renames, with an instant in between
+        replaced = path.with_name(f"{INCOMPLETE}{path.name}-{uuid.uuid4().hex[:8]}")
+        path.rename(replaced)
+        temporary.rename(path)
+        shutil.rmtree(replaced, ignore_errors=True)
+    _flush_to_disk(path.parent)
 
 
 def sha256_of_file(path: Path) -> str:
@@ -172,7 +214,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
     """
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a+") as file:
+    with open(folder / _LOCK, "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -193,8 +235,8 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 def _remove_if_nothing_came_of_it(folder: Path) -> None:
     with contextlib.suppress(OSError):  # it may be gone already, or somebody else may be writing into it
-        if [entry.name for entry in folder.iterdir()] == [".lock"]:
-            (folder / ".lock").unlink()
+        if [entry.name for entry in folder.iterdir()] == [_LOCK]:
+            (folder / _LOCK).unlink()
             folder.rmdir()
 
 
@@ -222,7 +264,8 @@ def _exchange(a: Path, b: Path) -> bool:
 
 
 def _files_below(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.is_file() and file.name != MANIFEST)
+    files = (file for file in folder.rglob("*") if file.is_file() and file.name not in (MANIFEST, _LOCK))
+    return sorted(file for file in files if file.relative_to(folder).parts[0] != PROGRESS)
 
 
 def _flush_to_disk(path: Path) -> None:

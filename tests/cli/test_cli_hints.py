@@ -65,7 +65,7 @@ def test_a_contiguous_split_does_not_promise_what_only_documents_keep(run: Run, 
     from gpt_kit import data
 
     def with_count(*arguments: object) -> object:
-        corpus = data.corpus.prepare_corpus(*arguments)
+        corpus = data.prepare.prepare_corpus(*arguments)
         return dataclasses.replace(corpus, info={**corpus.info, "val_documents_seen_in_training": 7})
 
     monkeypatch.setattr(data, "prepare_corpus", with_count)

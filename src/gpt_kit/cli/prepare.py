@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -20,7 +21,7 @@ class PrepareArguments:
     source: tyro.conf.Positional[str]
     """A file (.txt .md .jsonl .json .parquet, also .gz .zst), a folder, a glob, '-' for stdin, or 'python-docs'."""
     out: Path
-    """The corpus's folder; it is written whole or not at all."""
+    """The corpus's folder; it appears when it is whole. Stopped work is taken up by the same command."""
     corpus: tyro.conf.OmitArgPrefixes[CorpusConfig] = field(default_factory=CorpusConfig)
 
 
@@ -39,7 +40,7 @@ def main(words: Sequence[str]) -> None:
     if out.exists() and any(out.iterdir()):
         raise DataError(f"{out}: this folder is not empty. Choose another --out")
     with PrepareDisplay() as progress:
-        corpus = prepare_corpus(arguments.source, out, asked, progress)
+        corpus = prepare_corpus(arguments.source, out, asked, progress, note)
     entries = corpus.tokenizer.vocab_size
     console.print(f"{out}: tokenizer {corpus.tokenizer.name}, {entries:,} entries")
     if asked.tokenizer == "bpe" and entries < asked.vocab_size:
@@ -48,6 +49,7 @@ def main(words: Sequence[str]) -> None:
         part = corpus.info[name]
         per_token = f", {part['bytes'] / part['tokens']:.2f} bytes per token" if part["tokens"] else ""
         console.print(f"  {name:<6}{part['tokens']:>14,} tokens  {part['documents']:>9,} documents  {part['bytes']:>14,} bytes{per_token}")
+    _print_read(corpus.info["read"])
     if corpus.info["split"] == "document" and corpus.info["duplicates"]:
         console.print(f"  {corpus.info['duplicates']:,} documents occur more than once; equal ones stand on the same side")
     if corpus.info["split"] == "contiguous" and part["tokens"]:
@@ -55,6 +57,23 @@ def main(words: Sequence[str]) -> None:
         if seen := corpus.info.get("val_documents_seen_in_training"):
             note(f"{seen:,} validation documents also occur in the training text")
     console.print(f"next    {_next_command(out, len(corpus.train))}")
+
+
+def _print_read(read: dict[str, Any]) -> None:
+    """What did not come in as it was; nothing is dropped in silence."""
+    from gpt_kit.cli.display import console
+
+    told = {
+        "left out": read["skipped"],
+        "lines left out": read["skipped_lines"],
+        "repaired": read["repaired"],
+        "made plain": read["normalised"],
+    }
+    if read["empty"]:
+        told["left out"] = {"empty": read["empty"], **told["left out"]}
+    for what, counts in told.items():
+        if counts:
+            console.print(f"  {what}: " + ", ".join(f"{count:,} {kind}" for kind, count in counts.items()))
 
 
 def _next_command(out: Path, tokens: int) -> str:

@@ -11,7 +11,7 @@ from gpt_kit.cli.resume import refuse_changes
 from gpt_kit.config import PRESETS, CorpusConfig, ModelConfig, RunConfig, create_model_config
 from gpt_kit.data import Corpus, absolute_source, corpus_settings, is_corpus, open_corpus, prepare_corpus
 from gpt_kit.errors import ConfigError
-from gpt_kit.files import INCOMPLETE
+from gpt_kit.files import INCOMPLETE, incomplete_folder
 from gpt_kit.tokenizers import Tokenizer, load_tokenizer
 
 CONTIGUOUS_WARNING = (
@@ -23,8 +23,8 @@ def corpus_of(config: RunConfig, run: Path, *, resuming: bool) -> Corpus:
     """A fresh run prepares its text anew, a resumed one has it. Raises: ConfigError where other text is asked for in mid-run."""
     if not (resuming and is_corpus(run / "corpus")):
         return open_or_prepare(config, run)
-    corpus = open_corpus(run / "corpus")
-    had = {"source": corpus.info["source"], **corpus.info["settings"]}
+    corpus = _opened(run / "corpus", config)
+    had = {"source": corpus.info["source"], **corpus_settings(CorpusConfig()), **corpus.info["settings"]}
     wanted = {"source": absolute_source(config.data.source), **corpus_settings(config.data)}
     refuse_changes(had, wanted, "data.", f"{run}: a run keeps its text")
     return corpus
@@ -36,16 +36,22 @@ def open_or_prepare(config: RunConfig, run: Path) -> Corpus:
     if not source:
         raise ConfigError("no text to train on: name a prepared corpus or raw text with --data (or [data] source in the TOML file)")
     if is_corpus(Path(source)):
-        corpus = open_corpus(Path(source))
+        corpus = _opened(Path(source), config)
         _check_tokenizer_wanted(config, corpus)
         return corpus
     for leftover in run.glob(f"{INCOMPLETE}*"):  # of a preparation that was killed
-        shutil.rmtree(leftover, ignore_errors=True)
+        if leftover != incomplete_folder(run / "corpus"):  # this one is taken up
+            shutil.rmtree(leftover, ignore_errors=True)
     with PrepareDisplay() as progress:
-        corpus = prepare_corpus(source, run / "corpus", config.data, progress)
+        corpus = prepare_corpus(source, run / "corpus", config.data, progress, note)
     if corpus.info["split"] == "contiguous" and len(corpus.val):
         note(CONTIGUOUS_WARNING)
     return corpus
+
+
+def _opened(folder: Path, config: RunConfig) -> Corpus:
+    with PrepareDisplay() as progress:
+        return open_corpus(folder, verify=config.data.verify, progress=progress)
 
 
 def with_vocabulary(model: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:

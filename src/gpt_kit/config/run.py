@@ -41,12 +41,16 @@ class CorpusConfig:
     """How validation is set aside: whole documents by a seeded hash, or the end of the text; auto: documents where there are 20."""
     split_seed: int = 1337
     """Seed of the choice of validation documents: a whole number from 0 to 2**63 - 1."""
+    on_damaged: Literal["error", "skip", "replace"] = "error"
+    """Damaged lines and records: stop at the first, leave them out, or repair what can be repaired and leave out the rest."""
+    threads: int = 0
+    """Threads that encode; 0 means one per core. The result is the same whatever their number."""
 
     def __post_init__(self) -> None:
         _check("data", self, self._at_least(), below_one=("val_fraction",))
 
     def _at_least(self) -> dict[str, float]:
-        return {"vocab_size": 257, "split_seed": 0}
+        return {"vocab_size": 257, "split_seed": 0, "threads": 0}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +63,8 @@ class DataConfig(CorpusConfig):
     """Training windows: every one once an epoch in a new order, or each start drawn anew."""
     stride: int = 0
     """Tokens from one shuffled window's start to the next, up to the context length; 0 means the context length, so no overlap."""
+    verify: bool = True
+    """Compare the corpus with its SHA-256 before the first step: 0.5 to 2 seconds per GB, and a flipped bit is found."""
     document_mask: bool = False
     """Keep documents packed into one window from attending to each other."""
 

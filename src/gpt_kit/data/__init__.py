@@ -1,8 +1,9 @@
 """Text -> batches: sources, shards, order, windows, and records of instructions."""
 
 from gpt_kit.data.batches import Batch, EvaluationBatches, TrainingBatches
-from gpt_kit.data.corpus import Corpus, absolute_source, corpus_settings, is_corpus, open_corpus, prepare_corpus
+from gpt_kit.data.corpus import Corpus, absolute_source, corpus_settings, is_corpus, open_corpus
 from gpt_kit.data.instructions import InstructionDataset, create_instruction_collate_fn
+from gpt_kit.data.prepare import prepare_corpus
 from gpt_kit.data.pretraining import GPTPretrainingDataset, create_pretraining_dataloader
 from gpt_kit.data.shards import ShardWriter, TokenArray, open_shard
 from gpt_kit.data.sources import Document, read_documents

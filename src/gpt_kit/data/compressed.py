@@ -61,6 +61,19 @@ def open_decompressed(path: Path, *, seekable: bool = False) -> Iterator[BinaryI
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
+def skip_bytes(stream: BinaryIO, count: int, path: Path) -> None:
+    """Pass over the first `count` bytes of the content of `path`. Raises: DataError where there are fewer."""
+    if path.suffix.lower() not in COMPRESSIONS:
+        missing = max(0, count - path.stat().st_size) if count else 0
+        stream.seek(count)
+    else:
+        missing = count
+        while missing and (passed := stream.read(min(missing, 1 << 20))):
+            missing -= len(passed)
+    if missing:
+        raise DataError(f"{path}: is shorter than it was when its reading began. Begin anew")
+
+
 class _ZstdStream(io.RawIOBase):
     """The bytes of all frames of a .zst file. The package's own reader takes a cut-off file for a finished one; this does not."""
 

@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from gpt_kit.data.readers import Document
+from gpt_kit.data.pieces import Document
 
 NAME = "python-docs"
 REPEATED_CHARACTERS = 80

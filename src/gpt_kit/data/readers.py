@@ -1,197 +1,250 @@
 """From the bytes of one file to documents: text, JSON lines, JSON and parquet.
 
-Each reader yields what it finds in order, and a DataError *as a value* where one document or record is damaged but the next can
-still be read; it raises one where the file as a whole cannot be. Who reads decides what a damaged record means: one line must
-neither stop a tokenization of two days nor vanish without being counted. Only .json is held in memory whole; of every other
-kind there is one document, line or record batch at a time.
+Each reader yields what it finds in order, and Damage *as a value* where one line or record is damaged but the next can still be
+read; it raises a DataError where the file as a whole cannot be. Only .json is held in memory whole. Of every other kind there is
+one line or record at a time, and a document longer than PIECE_BYTES comes in pieces. With every document comes the place after
+it, from which a later reading can go on.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from gpt_kit.config.suggest import did_you_mean
-from gpt_kit.data.compressed import open_decompressed, without_compression
+from gpt_kit.data.compressed import open_decompressed, skip_bytes, without_compression
+from gpt_kit.data.damage import (
+    BAD_UTF8,
+    KEY_MISSING,
+    LONG_LINE,
+    LONGEST_LINE,
+    NOT_A_STRING,
+    NOT_JSON,
+    Damage,
+    clean_string,
+    clean_text,
+    decode,
+    repaired_bytes,
+)  # fmt: skip
+from gpt_kit.data.pieces import Document, Position, cut_text, raw_pieces
 from gpt_kit.errors import DataError, MissingExtraError
 
-SEPARATOR = b"<|endoftext|>"
-"""Stands between the documents of a text file, alone on a line or not. It never reaches a document."""
 KNOWN_SUFFIXES = (".txt", ".md", ".jsonl", ".json", ".parquet")
 _CHUNK_BYTES = 1 << 20
 _PARQUET_ROWS = 256
 """Rows decoded at a time: web pages of some 10 kB make a few megabytes."""
 _BYTE_ORDER_MARK = "\ufeff"
+Found = Iterator[Document | Damage]
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
-    """One text of a corpus."""
+class Reading:
+    """How to read, and what was put right on the way."""
 
-    text: str
-    """The text. Content, never a command: whoever encodes it does so without special tokens."""
-    origin: str
-    """Where it stands, for people: "a.txt", "books/a.jsonl:17" (line, from 1), "a.json[3]", "a.parquet[3]" (record, from 0)."""
+    text_key: str = "text"
+    """The key or column that holds the text of records."""
+    replace: bool = False
+    """Repair damage where that can be done."""
+    normalised: Counter[str] = field(default_factory=Counter)
+    """What was changed without being damage: byte order marks dropped, line ends in the form of Windows made plain."""
 
 
-def read_file(path: Path, text_key: str) -> Iterator[Document | DataError]:
-    """The documents of one file by its suffix; a file of unknown kind is read as text.
+def read_file(path: Path, reading: Reading, start: Position | None = None) -> Found:
+    """The documents of one file by its suffix; a file of unknown kind is read as text. `start`: from there on.
 
     Raises: DataError when the file as a whole cannot be read; MissingExtraError for .parquet or .zst without their package.
     """
+    start = start or Position()
     kind = without_compression(path).suffix.lower()
     with open_decompressed(path, seekable=kind == ".parquet") as stream:
         if kind == ".parquet":
-            yield from _read_parquet(stream, str(path), text_key)
-        elif kind == ".jsonl":
-            yield from _read_json_lines(stream, str(path), text_key)
+            yield from _read_parquet(stream, str(path), reading, start.offset)
         elif kind == ".json":
-            yield from _read_json(stream, str(path), text_key)
+            yield from _read_json(stream, str(path), reading, start.offset)
         else:
-            yield from read_text(stream, str(path))
+            skip_bytes(stream, start.offset, path)
+            read = _read_json_lines if kind == ".jsonl" else read_text
+            yield from read(stream, str(path), reading, start)
 
 
-def read_text(stream: BinaryIO, name: str) -> Iterator[Document | DataError]:
+def read_text(stream: BinaryIO, name: str, reading: Reading, start: Position | None = None) -> Found:
     r"""The UTF-8 texts between the separators of `stream`; without any separator, all of it is one document.
 
-    A separator alone on its line takes its line break with it. A byte order mark is dropped, and "\r\n" becomes "\n".
+    A separator alone on its line takes its line break with it. A byte order mark is dropped, and "\r\n" becomes "\n". Damage is
+    a matter of lines: the document goes on without them, or with them repaired.
     """
-    after_line_break = True
-    for offset, line, piece, is_whole_stream in _pieces(stream):
-        text = _decoded(piece, name, line, offset)
-        if isinstance(text, DataError):
-            yield text
-        else:
-            text = text.removeprefix(_BYTE_ORDER_MARK if offset == 0 else "").replace("\r\n", "\n")
-            if offset and after_line_break and text.startswith("\n"):
-                text, line = text[1:], line + 1
-            yield Document(text, name if is_whole_stream else f"{name}:{line}")
-        if piece:
-            after_line_break = piece.endswith(b"\n")
+    line_bytes, is_over_long = 0, False
+    for raw in raw_pieces(stream, _CHUNK_BYTES, start or Position()):
+        data, first_break = raw.data, raw.data.find(b"\n")
+        line_bytes += len(data) if first_break < 0 else first_break
+        if line_bytes > LONGEST_LINE and not is_over_long:
+            is_over_long = True
+            yield _long_line(name, raw.line, repaired=reading.replace, in_document=True)
+        if is_over_long and not reading.replace:  # what comes after its first part is left out
+            data = b"" if first_break < 0 else data[first_break + 1 :]
+        if first_break >= 0:
+            line_bytes, is_over_long = len(data) - data.rfind(b"\n") - 1, False
+        text = ""
+        for found in clean_text(data, name, raw.line, raw.offset, replace=reading.replace):
+            if isinstance(found, Damage):
+                yield found
+            else:
+                text = found
+        if raw.offset == 0 and text.startswith(_BYTE_ORDER_MARK):
+            text = text[1:]
+            reading.normalised["byte order mark"] += 1
+        if "\r\n" in text:
+            reading.normalised["CRLF line end"] += text.count("\r\n")
+            text = text.replace("\r\n", "\n")
+        line = raw.line
+        if raw.is_first and raw.offset and raw.after_line_break and text.startswith("\n"):
+            text, line = text[1:], line + 1
+        origin = name if raw.is_whole_stream else f"{name}:{line}"
+        yield Document(text, origin, is_first=raw.is_first, is_last=raw.is_last, end=raw.end)
 
 
-def _pieces(stream: BinaryIO) -> Iterator[tuple[int, int, bytes, bool]]:
-    """(byte offset, line number, bytes, whether this is the whole stream) of each stretch between separators."""
-    buffer, searched = bytearray(), 0
-    offset, line = 0, 1
-    while chunk := stream.read(_CHUNK_BYTES):
-        buffer += chunk
-        while (end := buffer.find(SEPARATOR, searched)) >= 0:
-            piece = bytes(buffer[:end])
-            yield offset, line, piece, False
-            del buffer[: end + len(SEPARATOR)]
-            offset, line, searched = offset + end + len(SEPARATOR), line + piece.count(b"\n"), 0
-        searched = max(0, len(buffer) - len(SEPARATOR) + 1)  # a separator may lie across two chunks
-    yield offset, line, bytes(buffer), offset == 0
-
-
-def _decoded(data: bytes, name: str, line: int, offset: int) -> str | DataError:
-    """`data`, which begins at `line` and byte `offset` of its file, as text; or the place of the byte that is none."""
-    try:
-        text = data.decode()
-        fault, problem = data.find(0), "which no text contains"
-    except UnicodeDecodeError as error:
-        text, fault, problem = "", error.start, "which is not UTF-8"
-    if fault < 0:
-        return text
-    line += data.count(b"\n", 0, fault)
-    return DataError(
-        f"{name}:{line}: byte {offset + fault} of the file is 0x{data[fault]:02x}, {problem}. "
-        "Is this a text file? If it is one in another encoding, convert it: iconv -f ENCODING -t UTF-8"
-    )
-
-
-def _read_json_lines(stream: BinaryIO, name: str, text_key: str) -> Iterator[Document | DataError]:
-    offset = 0
-    for number, data in enumerate(stream, start=1):
-        where = f"{name}:{number}"
-        line = _decoded(data, name, number, offset)
-        offset += len(data)
-        if isinstance(line, DataError):
+def _read_json_lines(stream: BinaryIO, name: str, reading: Reading, start: Position) -> Found:
+    offset = start.offset
+    for number in itertools.count(start.line):
+        data = stream.readline(LONGEST_LINE + 1)
+        if not data:
+            return
+        first, offset = offset, offset + len(data)
+        if len(data) > LONGEST_LINE and not data.endswith(b"\n"):
+            while rest := stream.readline(_CHUNK_BYTES):
+                offset += len(rest)
+                if rest.endswith(b"\n"):
+                    break
+            yield _long_line(name, number)
+            continue
+        if data.endswith(b"\r\n"):
+            reading.normalised["CRLF line end"] += 1
+        line = decode(data, name, number, first)
+        if isinstance(line, Damage):
+            line.repaired = reading.replace
             yield line
-            continue
-        line = line.removeprefix(_BYTE_ORDER_MARK if number == 1 else "")
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:  # besides its own error: integers of 5,000 digits, lists 5,000 deep
-            yield DataError(f"{where}: not valid JSON ({_json_problem(error)}). Each line must be one whole JSON object")
+            if not reading.replace:
+                continue
+            line = repaired_bytes(data)
+        if number == 1 and line.startswith(_BYTE_ORDER_MARK):
+            line = line[1:]
+            reading.normalised["byte order mark"] += 1
+        if line.strip():
+            yield from _parsed_line(line, f"{name}:{number}", reading, Position(offset=offset, line=number + 1))
         else:
-            yield _record_document(record, text_key, where)
+            reading.normalised["empty line"] += 1
 
 
-def _read_json(stream: BinaryIO, name: str, text_key: str) -> Iterator[Document | DataError]:
+def _parsed_line(line: str, where: str, reading: Reading, end: Position) -> Found:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:  # besides its own error: integers of 5,000 digits, lists 5,000 deep
+        yield Damage(NOT_JSON, f"{where}: not valid JSON ({_json_problem(error)}). Each line must be one whole JSON object")
+    else:
+        yield from record_documents(record, where, reading, end)
+
+
+def _read_json(stream: BinaryIO, name: str, reading: Reading, start: int) -> Found:
     """A list of objects or strings, one object, or such a list under "data"."""
-    content = _decoded(stream.read(), name, 1, 0)
-    if isinstance(content, DataError):
-        raise content
+    data = stream.read()
+    content = decode(data, name, 1, 0)
+    if isinstance(content, Damage):
+        content.repaired = reading.replace
+        if not start:
+            yield content
+        if not reading.replace:
+            return
+        content = repaired_bytes(data)
+    del data
     if not content.strip():
         return
+    if content.startswith(_BYTE_ORDER_MARK):
+        content = content[1:]
+        if not start:
+            reading.normalised["byte order mark"] += 1
     try:
-        value = json.loads(content.removeprefix(_BYTE_ORDER_MARK))
+        value = json.loads(content)
     except json.JSONDecodeError as error:
         lines = ". If every line is an object of its own, name the file .jsonl" if error.msg == "Extra data" else ""
-        raise DataError(f"{name}:{error.lineno}: not valid JSON ({_json_problem(error)}){lines}") from None
+        yield Damage(NOT_JSON, f"{name}:{error.lineno}: not valid JSON ({_json_problem(error)}){lines}")
+        return
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{name}: not valid JSON ({_json_problem(error)})") from None
+        yield Damage(NOT_JSON, f"{name}: not valid JSON ({_json_problem(error)})")
+        return
     if isinstance(value, dict) and isinstance(value.get("data"), list):
         value = value["data"]
-    if not isinstance(value, list):
-        yield _record_document(value, text_key, name)
-        return
-    for number, record in enumerate(value):
-        yield _record_document(record, text_key, f"{name}[{number}]")
+    is_list = isinstance(value, list)
+    records = value if is_list else [value]
+    for number in range(start, len(records)):
+        yield from record_documents(records[number], f"{name}[{number}]" if is_list else name, reading, Position(offset=number + 1))
 
 
 def _json_problem(error: Exception) -> str:
     return f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
 
 
-def _read_parquet(stream: BinaryIO, name: str, text_key: str) -> Iterator[Document | DataError]:
+def _read_parquet(stream: BinaryIO, name: str, reading: Reading, start: int) -> Found:
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
         raise MissingExtraError("pyarrow", "parquet", "reading .parquet files") from None
-    number = 0
+    key = reading.text_key
     try:
         # By default all row groups, or a whole one, would be held at once; so would the file, where there is only one.
         with pyarrow.parquet.ParquetFile(stream, pre_buffer=False, buffer_size=_CHUNK_BYTES) as file:
-            if text_key not in file.schema_arrow.names:
-                raise DataError(f"{name}: {_missing_key(text_key, file.schema_arrow.names, 'column')}")
-            for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=[text_key]):
+            if key not in file.schema_arrow.names:
+                raise DataError(f"{name}: {_missing_key(key, file.schema_arrow.names, 'column')}")
+            number, groups = 0, list(range(file.metadata.num_row_groups))
+            while groups and number + file.metadata.row_group(groups[0]).num_rows <= start:
+                number += file.metadata.row_group(groups.pop(0)).num_rows
+            for batch in file.iter_batches(batch_size=_PARQUET_ROWS, row_groups=groups, columns=[key]):
                 for value in batch.column(0):
-                    yield _parquet_document(value, text_key, f"{name}[{number}]")
                     number += 1
+                    if number > start:
+                        yield from _parquet_record(value, f"{name}[{number - 1}]", reading, Position(offset=number))
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{name}: damaged or not a parquet file ({str(error).splitlines()[0]}). Copy or download it again") from None
 
 
-def _parquet_document(value: Any, text_key: str, where: str) -> Document | DataError:
+def _parquet_record(value: Any, where: str, reading: Reading, end: Position) -> Found:
     try:
-        return _record_document({text_key: value.as_py()}, text_key, where)
+        text = value.as_py()
     except UnicodeDecodeError as error:  # parquet stores bytes; that they are text is only claimed
-        return DataError(f"{where}: byte {error.start} of {text_key!r} is not UTF-8")
+        yield Damage(BAD_UTF8, f"{where}: byte {error.start} of {reading.text_key!r} is not UTF-8", repaired=reading.replace)
+        if not reading.replace:
+            return
+        text = repaired_bytes(value.as_buffer().to_pybytes())
+    yield from record_documents({reading.text_key: text}, where, reading, end)
 
 
-def _record_document(record: Any, text_key: str, where: str) -> Document | DataError:
-    """The text of a parsed record: the record itself if it is a string, else what stands under `text_key`."""
-    if isinstance(record, dict) and text_key not in record:
-        return DataError(f"{where}: {_missing_key(text_key, list(record), 'key')}")
-    text = record[text_key] if isinstance(record, dict) else record
+def record_documents(record: Any, where: str, reading: Reading, end: Position) -> Found:
+    """The text of a parsed record, in pieces: the record itself if it is a string, else what stands under the key."""
+    key = reading.text_key
+    if isinstance(record, dict) and key not in record:
+        yield Damage(KEY_MISSING, f"{where}: {_missing_key(key, list(record), 'key')}")
+        return
+    text = record[key] if isinstance(record, dict) else record
     if not isinstance(text, str):
         got = "null" if text is None else type(text).__name__
-        inside = f"a string under {text_key!r}" if isinstance(record, dict) else f"an object with the key {text_key!r}"
-        return DataError(f"{where}: expected {inside}, got {got}")
-    try:
-        text.isascii() or text.encode()
-    except UnicodeEncodeError as error:
-        return DataError(f"{where}: character {error.start} is {text[error.start]!r}, half of a surrogate pair, which is no text")
-    return Document(text, where)
+        inside = f"a string under {key!r}" if isinstance(record, dict) else f"an object with the key {key!r}"
+        yield Damage(NOT_A_STRING, f"{where}: expected {inside}, got {got}")
+        return
+    for found in clean_string(text, where, replace=reading.replace):
+        if isinstance(found, Damage):
+            yield found
+        else:
+            yield from cut_text(found, where, end)
+
+
+def _long_line(name: str, line: int, *, repaired: bool = False, in_document: bool = False) -> Damage:
+    told = f"{name}:{line}: this line is longer than {LONGEST_LINE:,} bytes. Cut it, or set on_damaged to skip"
+    return Damage(LONG_LINE, told, repaired=repaired, in_document=in_document)
 
 
 def _missing_key(text_key: str, known: list[str], noun: str) -> str:

@@ -7,8 +7,9 @@ into noise, hence the fingerprint.
 
 from __future__ import annotations
 
+import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -17,17 +18,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt_kit.errors import DataError
+from gpt_kit.files import MANIFEST, read_json, sha256_of_file
 
 MAGIC = b"GPTKTOKS"
 VERSION = 1
 HEADER = struct.Struct("<8sIIQ32s8x")  # 64 bytes
+RESERVED_BYTES = 8  # the last of them, zero
 TOKENS_PER_SHARD = 100_000_000  # 200 MB of uint16: large enough to read fast, small enough to copy and check one by one
 
 
 class ShardWriter:
     """Writes ids into numbered shards `NAME-00000.tokens`. The folder is the caller's, who makes it appear as a whole."""
 
-    def __init__(self, folder: Path, name: str, vocab_size: int, fingerprint: str, tokens_per_shard: int = TOKENS_PER_SHARD) -> None:
+    def __init__(
+        self, folder: Path, name: str, vocab_size: int, fingerprint: str, tokens_per_shard: int = TOKENS_PER_SHARD, *, keep: int = 0
+    ) -> None:
+        """`keep`: go on behind so many tokens that lie in the folder already; what was written after them is dropped."""
         self.folder, self.name, self.fingerprint = folder, name, fingerprint
         self.dtype = np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
         self.tokens_per_shard = tokens_per_shard
@@ -35,9 +41,13 @@ class ShardWriter:
         self.shards: list[str] = []
         self._file: BinaryIO | None = None
         self._in_file = 0
+        if keep:
+            self._keep(keep)
 
-    def write(self, ids: Sequence[int]) -> None:
-        """Append ids; a new shard begins where one is full."""
+    def write(self, ids: Sequence[int] | NDArray[np.generic]) -> None:
+        """Append ids; a new shard begins where one is full. Raises: OverflowError for an id that needs more bytes."""
+        if isinstance(ids, np.ndarray) and ids.dtype != self.dtype and len(ids) and ids.max() > np.iinfo(self.dtype).max:
+            raise OverflowError(f"id {ids.max()} does not fit into {self.dtype.itemsize} bytes")
         array = np.asarray(ids, dtype=self.dtype)
         while len(array):
             if self._file is None:
@@ -60,8 +70,30 @@ class ShardWriter:
             self._file.close()
             self._file = None
 
+    def flush(self) -> None:
+        """Bring everything written so far onto the disk."""
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def _keep(self, tokens: int) -> None:
+        full, self._in_file = divmod(tokens, self.tokens_per_shard)
+        self.num_tokens = tokens
+        self.shards = [self._shard_name(number) for number in range(full + (self._in_file > 0))]
+        for shard in self.folder.glob(f"{self.name}-*.tokens"):
+            if shard.name not in self.shards:
+                shard.unlink()
+        if self._in_file:
+            self._file = open(self.folder / self.shards[-1], "r+b")
+            self._file.truncate(HEADER.size + self._in_file * self.dtype.itemsize)
+            self._file.write(self._header(0))
+            self._file.seek(0, os.SEEK_END)
+
+    def _shard_name(self, number: int) -> str:
+        return f"{self.name}-{number:05d}.tokens"
+
     def _open(self) -> None:
-        self.shards.append(f"{self.name}-{len(self.shards):05d}.tokens")
+        self.shards.append(self._shard_name(len(self.shards)))
         self._file = open(self.folder / self.shards[-1], "wb")
         self._file.write(self._header(0))
         self._in_file = 0
@@ -86,6 +118,8 @@ def open_shard(path: Path, fingerprint: str) -> NDArray[np.generic]:
             head = file.read(HEADER.size)
     except FileNotFoundError:
         raise DataError(f"{path}: this shard of the corpus is missing. Prepare the corpus again") from None
+    except OSError as error:
+        raise DataError(f"{path}: this shard of the corpus cannot be read ({error.strerror})") from None
     if len(head) < HEADER.size or head[:8] != MAGIC:
         raise DataError(f"{path}: not a shard of gpt-kit (expected the first bytes {MAGIC!r}, got {head[:8]!r})")
     _, version, item_bytes, count, found = HEADER.unpack(head)
@@ -99,8 +133,29 @@ def open_shard(path: Path, fingerprint: str) -> NDArray[np.generic]:
         raise DataError(
             f"{path}: made with another tokenizer ({found.hex()[:8]}…) than this corpus's ({fingerprint[:8]}…). Prepare it again"
         )
+    if any(head[-RESERVED_BYTES:]) or not count:
+        what = "holds no ids" if not count else "has a damaged header: its last bytes must be zero"
+        raise DataError(f"{path}: this shard {what}. Prepare it again")
     dtype = np.dtype("<u2" if item_bytes == 2 else "<u4")
     return np.memmap(path, dtype=dtype, mode="r", offset=HEADER.size, shape=(count,))
+
+
+def verify_shards(folder: Path, names: Sequence[str], progress: Callable[[str, int, int], None]) -> None:
+    """Compare shards with the manifest of their folder. Raises: DataError naming the first that differs."""
+    if not (folder / MANIFEST).is_file():
+        raise DataError(f"{folder}: {MANIFEST} is missing, so nobody knows whether this corpus is whole. Prepare it again")
+    hashes = read_json(folder / MANIFEST)
+    sizes = {name: (folder / name).stat().st_size for name in names}
+    done = 0
+    for name, size in sizes.items():
+        progress("checking", done, sum(sizes.values()))
+        found, expected = sha256_of_file(folder / name), hashes.get(name) if isinstance(hashes, dict) else None
+        if found != expected:
+            raise DataError(
+                f"{folder / name}: this shard does not match {MANIFEST} (SHA-256 {found[:8]}…, expected {str(expected)[:8]}…), "
+                "so it is damaged or another corpus's. Copy it again, or prepare the corpus again"
+            )
+        done += size
 
 
 class TokenArray:

@@ -10,46 +10,69 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import itertools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 from gpt_kit.config.suggest import did_you_mean
 from gpt_kit.data import python_docs
 from gpt_kit.data.compressed import COMPRESSIONS, without_compression
-from gpt_kit.data.readers import KNOWN_SUFFIXES, Document, read_file, read_text
+from gpt_kit.data.damage import Damage
+from gpt_kit.data.pieces import Document, Position
+from gpt_kit.data.readers import KNOWN_SUFFIXES, Reading, read_file, read_text
 from gpt_kit.errors import DataError
 
-__all__ = ["HUB_PRESETS", "STDIN", "Document", "list_files", "read_documents"]
+__all__ = ["HUB_PRESETS", "STDIN", "Document", "Source", "list_files", "no_text", "read_documents"]
 
 STDIN = "-"
 HUB_PRESETS = ("openwebtext", "fineweb-edu-10bt", "bookcorpus", "oasst1", "tinyshakespeare", "the-verdict")
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _GLOB_CHARACTERS = re.compile(r"[*?\[]")
 _taken_stdin: object = None
+Found = Iterator[tuple[int, Document | Damage]]
+
+
+class Source:
+    """A source that was looked up: it exists, and its files are known; each is opened when it is reached."""
+
+    def __init__(self, name: str, text_key: str = "text") -> None:
+        """Raises: DataError for an unknown source."""
+        self.name, self.text_key = name, text_key
+        self.is_docs = name == python_docs.NAME and not _exists(name)
+        self.files = list_files(name)
+        self.is_stream = name == STDIN or any(file.is_fifo() for file in self.files)
+        """It can be read only once."""
+
+    def read(self, *, replace: bool = False, normalised: Counter[str] | None = None, file: int = 0, start: Position | None = None) -> Found:
+        """(number of the file, document or damage), from a place in a file on. Damage is repaired first with `replace`."""
+        reading = Reading(self.text_key, replace, Counter() if normalised is None else normalised)
+        if self.name == STDIN:
+            yield from ((0, found) for found in read_text(_take_stdin(), "stdin", reading))
+        elif self.is_docs:
+            yield from ((0, document) for document in python_docs.read_python_docs())
+        for number in range(file, len(self.files)):
+            for found in read_file(self.files[number], reading, start if number == file else None):
+                yield number, found
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the files as they lie there; 0 where that is not known."""
+        return 0 if self.is_stream else sum(file.stat().st_size for file in self.files)
 
 
 def read_documents(source: str, *, text_key: str = "text", on_damaged: Callable[[DataError], None] | None = None) -> Iterator[Document]:
-    """The documents of `source`, one at a time, without those that are only white space.
+    """The documents of `source`, one at a time and whole, without those that are only white space.
 
     The source is looked up at once, its files are opened as they are reached. `text_key` names the key or column that holds
-    the text of .jsonl, .json and .parquet records. A damaged document or record is raised, or handed to `on_damaged` if given,
-    and reading goes on with the next; a file that cannot be read as a whole is always raised.
+    the text of .jsonl, .json and .parquet records. A damaged line or record is raised, or handed to `on_damaged` if given,
+    and reading goes on without it; a file that cannot be read as a whole is always raised.
     Raises: DataError for an unknown source, a damaged file (file:line where it has lines), or a source that holds no text.
     """
-    found: Iterable[Document | DataError]
-    if source == STDIN:
-        found = read_text(_take_stdin(), "stdin")
-    elif source == python_docs.NAME and not _exists(source):
-        found = python_docs.read_python_docs()
-    else:
-        files = list_files(source)
-        found = itertools.chain.from_iterable(read_file(file, text_key) for file in files)
-    return _sound_documents(found, source, on_damaged)
+    return _whole_documents(Source(source, text_key), on_damaged)
 
 
 def list_files(source: str) -> list[Path]:
@@ -74,20 +97,29 @@ def list_files(source: str) -> list[Path]:
     raise _refusal(source, path)
 
 
-def _sound_documents(
-    found: Iterable[Document | DataError], source: str, on_damaged: Callable[[DataError], None] | None
-) -> Iterator[Document]:
+def _whole_documents(source: Source, on_damaged: Callable[[DataError], None] | None) -> Iterator[Document]:
     is_empty = True
-    for item in found:
-        if isinstance(item, DataError):
+    pieces: list[str] = []
+    for _, found in source.read():
+        if isinstance(found, Damage):
             if on_damaged is None:
-                raise item
-            on_damaged(item)
-        elif item.text and not item.text.isspace():
+                raise found
+            on_damaged(found)
+            continue
+        if found.is_first:
+            origin, pieces = found.origin, []
+        pieces.append(found.text)
+        text = "".join(pieces) if found.is_last else ""
+        if text and not text.isspace():
             is_empty = False
-            yield item
+            yield Document(text, origin)
     if is_empty:
-        raise DataError(f"{'stdin' if source == STDIN else source}: holds no text")
+        raise no_text(source.name)
+
+
+def no_text(source: str) -> DataError:
+    """The complaint about a source without any."""
+    return DataError(f"{'stdin' if source == STDIN else source}: holds no text")
 
 
 def _files_below(folder: Path) -> list[Path]:

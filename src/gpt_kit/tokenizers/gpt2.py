@@ -8,15 +8,16 @@ vocab.bpe and encoder.json of the release; a test compares their SHA-256.) Radfo
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from gpt_kit.errors import TokenizerError
-from gpt_kit.tokenizers.base import END_OF_TEXT, Tokenizer, appended
+from gpt_kit.tokenizers.base import END_OF_TEXT, Tokenizer, appended, well_formed
 from gpt_kit.tokenizers.document import (
     Merge,
     byte_level,
@@ -26,7 +27,9 @@ from gpt_kit.tokenizers.document import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     import tiktoken
+    from numpy.typing import NDArray
 
 # The pattern of the release as tiktoken publishes it for speed, and as it was released. Both cut every text alike.
 PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
@@ -50,6 +53,14 @@ class TiktokenTokenizer(Tokenizer):
         self.roles = {}
         self._encoding = encoding
 
+    def encode_array(self, text: str) -> NDArray[np.uint32]:
+        """As the base class says; tiktoken fills the array outside Python's lock."""
+        import numpy
+
+        with _panic_explained(text):
+            parts = [self._encoding.encode_to_numpy(part, disallowed_special=()) for part in self._parts(well_formed(text))]
+        return parts[0] if len(parts) == 1 else numpy.concatenate(parts)
+
     def encode_batch(self, texts: Sequence[str], threads: int | None = None) -> list[list[int]]:
         """`encode` for each text; tiktoken works outside Python's lock, so threads help (None: one per core, at most 16)."""
         threads = threads or min(os.cpu_count() or 1, 16)
@@ -71,12 +82,13 @@ class TiktokenTokenizer(Tokenizer):
         return document
 
     def _encode(self, text: str) -> list[int]:
-        try:
-            return self._encoding.encode_ordinary(text)
-        except BaseException as error:
-            if type(error).__name__ != "PanicException":  # what a failure inside tiktoken's Rust looks like from here
-                raise
-            raise TokenizerError(f"tiktoken could not cut this text of {len(text):,} characters ({error}). Split it") from None
+        with _panic_explained(text):
+            parts = [self._encoding.encode_ordinary(part) for part in self._parts(text)]
+        return parts[0] if len(parts) == 1 else [number for part in parts for number in part]
+
+    def _parts(self, text: str) -> list[str]:
+        """`text` in parts that can be encoded one by one."""
+        return [text]
 
     def _decode(self, ids: list[int]) -> str:
         try:
@@ -100,11 +112,8 @@ class BytePairTokenizer(TiktokenTokenizer):
         ranks = self._encoding._mergeable_ranks
         return byte_level_document(_spelled(ranks), merges_of(ranks), self.special_tokens)
 
-    def _encode(self, text: str) -> list[int]:
-        ids: list[int] = []
-        for piece in _cut_long_spaces(text):
-            ids += super()._encode(piece)
-        return ids
+    def _parts(self, text: str) -> list[str]:
+        return _cut_long_spaces(text)
 
 
 class GPT2Tokenizer(BytePairTokenizer):
@@ -118,6 +127,16 @@ class GPT2Tokenizer(BytePairTokenizer):
     def document(self) -> dict[str, Any]:
         """The published tokenizer.json."""
         return byte_level_document(*_gpt2_vocab_and_merges(), self.special_tokens)
+
+
+@contextlib.contextmanager
+def _panic_explained(text: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # what a failure inside tiktoken's Rust looks like from here
+            raise
+        raise TokenizerError(f"tiktoken could not cut this text of {len(text):,} characters ({error}). Split it") from None
 
 
 def gpt2_tokenizer(special_tokens: Mapping[str, int] | None = None) -> GPT2Tokenizer:

@@ -1,0 +1,114 @@
+"""Documents on their way in: damage by policy, empty ones left out, all counted, each with its digest.
+
+Nothing is dropped in silence: documents read = passed on + empty + left out as damaged. The state is small and plain, so that
+a later process can go on where this one stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from gpt_kit.config import CorpusConfig
+from gpt_kit.data.damage import Damage
+from gpt_kit.data.pieces import Document, Position
+from gpt_kit.data.sources import Source, no_text
+
+DIGEST_BYTES = 8
+TOLD = 5
+"""Damaged places that are told one by one."""
+_TALLIES = ("normalised", "skipped", "skipped_lines", "repaired")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A document, or a piece of one."""
+
+    text: str
+    num_bytes: int
+    """Of the text in UTF-8."""
+    digest: bytes
+    """Of the document up to the end of this piece, with the seed of the split."""
+    is_first: bool
+    is_last: bool
+
+
+class Intake:
+    """The pieces of a source, once; `report()` and `state()` tell what was read so far."""
+
+    def __init__(self, source: Source, config: CorpusConfig, note: Callable[[str], None], state: dict[str, Any] | None = None) -> None:
+        self._source, self._config, self._note = source, config, note
+        state = state or {}
+        self._file, self._position = state.get("file", 0), Position(**state.get("position", {}))
+        self._open_digest = bytes.fromhex(state.get("open_digest", ""))
+        self.documents, self.empty = state.get("documents", 0), state.get("empty", 0)
+        self._tallies: dict[str, Counter[str]] = {name: Counter(state.get(name, {})) for name in _TALLIES}
+        self._can_go_on_here = True
+        self._key = str(config.split_seed).encode()
+
+    def __iter__(self) -> Iterator[Piece]:
+        """Raises: Damage with on_damaged 'error'; DataError when the source holds no text at all."""
+        found_any = self.documents > self.empty
+        read = self._source.read(
+            replace=self._config.on_damaged == "replace",
+            normalised=self._tallies["normalised"],
+            file=self._file,
+            start=self._position,
+        )
+        for number, found in read:
+            if isinstance(found, Damage):
+                self._count_damage(found)
+                continue
+            self.documents += found.is_first
+            self._file, self._can_go_on_here = number, found.end is not None
+            self._position = found.end or self._position
+            if found.is_first and found.is_last and (not found.text or found.text.isspace()):
+                self.empty += 1
+                continue
+            found_any = True
+            yield self._piece(found)
+        if not found_any:
+            raise no_text(self._source.name)
+
+    def report(self) -> dict[str, Any]:
+        """What was read and what became of it, for corpus.json."""
+        skipped = sum(self._tallies["skipped"].values())
+        told = {name: dict(sorted(tally.items())) for name, tally in self._tallies.items()}
+        return {"documents": self.documents + skipped, "empty": self.empty, **told}
+
+    def state(self) -> dict[str, Any] | None:
+        """Where the last piece ended, and the counts up to there; None inside a record, where reading cannot begin."""
+        if not self._can_go_on_here:
+            return None
+        return {
+            "file": self._file,
+            "position": dataclasses.asdict(self._position),
+            "open_digest": self._open_digest.hex(),
+            "documents": self.documents,
+            "empty": self.empty,
+            **{name: dict(tally) for name, tally in self._tallies.items()},
+        }
+
+    def _piece(self, found: Document) -> Piece:
+        data = found.text.encode()
+        before = b"" if found.is_first else self._open_digest
+        digest = hashlib.blake2b(before + data if before else data, digest_size=DIGEST_BYTES, key=self._key).digest()
+        self._open_digest = digest
+        return Piece(found.text, len(data), digest, found.is_first, found.is_last)
+
+    def _count_damage(self, damage: Damage) -> None:
+        if self._config.on_damaged == "error":
+            raise damage
+        kept_record = damage.repaired
+        name = "repaired" if kept_record else "skipped_lines" if damage.in_document else "skipped"
+        told = sum(sum(self._tallies[tally].values()) for tally in _TALLIES[1:])
+        self._tallies[name][damage.kind] += 1
+        if told < TOLD:
+            done = "repaired" if damage.repaired else "left out"
+            self._note(f"{done}: {damage}")
+        elif told == TOLD:
+            self._note("more damage is counted and not told one by one")
