@@ -49,6 +49,12 @@ def test_no_learning_is_noticed_after_the_warm_up_and_not_before() -> None:
     assert "nothing is learned" in said[WARMUP + 100] and "4.11" in said[WARMUP + 100]
 
 
+def test_a_loss_above_that_of_a_guess_asks_for_a_lower_rate_only() -> None:
+    watch, rng = Watch(V, WARMUP), random.Random(2)
+    said = [remark for step in range(1, 200) for remark in watch.after_step(step, 7 + rng.gauss(0, 0.5), 0.1)]
+    assert len(said) == 1 and "worse than that of a guess" in said[0] and "ten times lower" in said[0]
+
+
 def evaluated(watch: Watch, step: int, train_loss: float, val_loss: float) -> list[str]:
     return watch.after_step(step, train_loss, 0.1) + watch.after_evaluation(step, val_loss)
 

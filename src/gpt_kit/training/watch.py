@@ -74,11 +74,13 @@ class Watch:
                 "a lower --training.learning-rate, a longer --training.warmup-steps, or a look at the text of that batch",
             )
         self.losses.append(loss)
-        if step >= self.judge_learning_after and statistics.fmean(self.losses) > self.uniform_loss - NO_LEARNING_GAIN:
+        if step >= self.judge_learning_after and (recent := statistics.fmean(self.losses)) > self.uniform_loss - NO_LEARNING_GAIN:
+            worse = recent > self.uniform_loss + NO_LEARNING_GAIN
             remarks += self._once(
                 "no learning",
-                f"step {step}: the loss ({loss:.2f}) is still that of a guess among all tokens ({self.uniform_loss:.2f}): "
-                "nothing is learned. Try a --training.learning-rate ten times higher or lower, and check that the text is text",
+                f"step {step}: the loss ({recent:.2f}) is {'worse than' if worse else 'still'} that of a guess among all tokens "
+                f"({self.uniform_loss:.2f}): nothing is learned. Try a --training.learning-rate ten times "
+                f"{'lower' if worse else 'higher or lower'}, and check that the text is text",
             )
         if epoch > REPEATED_EPOCHS:
             remarks += self._once(
