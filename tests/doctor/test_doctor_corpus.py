@@ -43,7 +43,7 @@ def opened_as(monkeypatch: pytest.MonkeyPatch, corpus: Corpus) -> Callable[..., 
 
     def change(**sides: np.ndarray) -> Corpus:
         parts = {"train": corpus.train, "val": corpus.val} | {name: TokenArray([ids]) for name, ids in sides.items()}
-        monkeypatch.setattr(module, "open_corpus", lambda _: Corpus(corpus.folder, corpus.info, tokenizer=corpus.tokenizer, **parts))
+        monkeypatch.setattr(module, "open_corpus", lambda *_, **__: Corpus(corpus.folder, corpus.info, tokenizer=corpus.tokenizer, **parts))
         return corpus
 
     return change
