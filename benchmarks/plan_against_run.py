@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-QUICKSTART = "--config {root}/src/gpt_kit/cli/quickstart.toml --training.max-steps 150 --evaluation.interval 50 --data.windows random"
+QUICKSTART = "--config {root}/src/gpt_kit/cli/quickstart.toml --training.max-steps 100 --evaluation.interval 50 --data.windows random"
 CASES = {
     "quickstart": QUICKSTART,
     "shakespeare": "--config {root}/configs/shakespeare-char-cpu.toml --training.max-steps 400 --evaluation.interval 200",

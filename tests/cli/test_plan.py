@@ -20,7 +20,7 @@ from gpt_kit.training import plan as probing
 
 Run = Callable[..., tuple[int, str, str]]
 MEASURED = Measured(
-    rows=4, process=1000, grown=1500, build=3.0, step=0.5, further_pass=0.2, forward=0.05, token=0.01, save_byte=1e-3
+    rows=4, process=1000, grown=1500, once=3.0, step=0.5, further_pass=0.2, forward=0.05, token=0.01, save_byte=1e-3
 )  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def test_time_is_the_sum_of_its_parts() -> None:
     assert time.training == pytest.approx(10 * (0.5 + 2 * 0.2))
     assert time.evaluation == pytest.approx((3 * 20 + 100 + 3 * 4) * 0.05)
     assert time.samples == pytest.approx(3 * 50 * 0.01)
-    assert (time.start, time.saving) == (5.0, pytest.approx(6 * 50 * 1e-3))
+    assert (time.once, time.saving) == (5.0, pytest.approx(6 * 50 * 1e-3))
     assert count_events(config, windows=0, whole_windows=0) == Events(evaluations=0, windows=0, last_windows=0, saves=4)
 
 

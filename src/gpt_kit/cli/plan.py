@@ -196,10 +196,12 @@ def _describe_time(plan: Plan, cost_per_hour: float) -> list[tuple[str, str]]:
     lines = []
     if plan.time is not None:
         parts = {
-            "start": "", "training": f" ({plan.time.training / plan.config.training.max_steps:.3g} s a step)",
+            "once": "", "training": f" ({plan.time.training / plan.config.training.max_steps:.3g} s a step)",
             "evaluation": f" ({events.evaluations:,} times)", "samples": "", "saving": f" (at most {events.saves:,} times)",
         }  # fmt: skip
-        shown = ", ".join(f"{name} {_duration(getattr(plan.time, name))}{note}" for name, note in parts.items())
+        shown = ", ".join(
+            f"{'start and end' if name == 'once' else name} {_duration(getattr(plan.time, name))}{note}" for name, note in parts.items()
+        )
         lines.append(("time", f"{_duration(plan.time.total)} in all, {plan.device}: {shown}"))
         if cost_per_hour:
             lines.append(("cost", f"{plan.time.total / 3600 * cost_per_hour:,.2f}, at {cost_per_hour:g} an hour"))

@@ -8,7 +8,7 @@ Memory at its highest point is the sum of
                  freed memory stays with the process (runtime/memory.py), so gaps add up; on a card this is next to nothing
 
 and time is that of the parts which the trainer has: steps · (passes · one pass + one update), windows evaluated · one forward pass,
-samples, checkpoints, and the start. A step with one micro-batch and a step with two are timed; their difference is a pass.
+samples, checkpoints, start and end. A step with one micro-batch and a step with two are timed; their difference is a pass.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from gpt_kit.files import atomic_folder, write_tensors
 from gpt_kit.generation import generate_text_autoregressive
 from gpt_kit.model import GPTModel
 from gpt_kit.runtime import Precision, free_memory, peak_memory, used_memory
+from gpt_kit.training.curves import draw_loss_png
 from gpt_kit.training.memory_probe import StepMemory
+from gpt_kit.training.metrics import Record
 from gpt_kit.training.optimizers import Optimizers
 from gpt_kit.training.step import optimizer_step
 
@@ -50,8 +52,8 @@ class Measured:
     """Bytes that the process used before there was a model."""
     grown: int
     """Bytes that it used more at the highest point."""
-    build: float
-    """Building model and optimizer, and what the first steps took longer than later ones."""
+    once: float
+    """Building model and optimizer, what the first steps took longer than later ones, and drawing the curve at the end."""
     step: float
     """One step of one micro-batch."""
     further_pass: float
@@ -85,7 +87,8 @@ class MemoryPlan:
 class TimePlan:
     """Seconds, by part."""
 
-    start: float
+    once: float
+    """Start and end."""
     training: float
     evaluation: float
     samples: float
@@ -142,7 +145,7 @@ def plan_time(config: RunConfig, measured: Measured, events: Events, checkpoint_
     predicted = events.evaluations * measured.rows if sampled else 0  # windows for the table beside each sample
     windows = events.evaluations * events.windows + events.last_windows + predicted
     return TimePlan(
-        start=start + measured.build,
+        once=start + measured.once,
         training=training.max_steps * step,
         evaluation=windows * measured.forward,
         samples=sampled * measured.token,
@@ -198,13 +201,13 @@ def probe(
     return Measured(
         rows=rows,
         process=process,
-        grown=peak_memory(device) - process,
-        build=build + max(0.0, first - one) + max(0.0, first_of_many - usual),
+        once=build + max(0.0, first - one) + max(0.0, first_of_many - usual) + _seconds_of_drawing(folder),
         step=usual,
         further_pass=further,
         forward=forward,
         token=sampling / SAMPLE_TOKENS,
         save_byte=_seconds_per_saved_byte(folder, model, optimizers),
+        grown=peak_memory(device) - process,
     )
 
 
@@ -221,6 +224,13 @@ def _median(timed: Callable[[], float]) -> float:
     return statistics.median(times)
 
 
+def _seconds_of_drawing(folder: Path) -> float:
+    """The curve of a run, and loading what draws it."""
+    records: list[Record] = [{"step": step, "tokens_seen": step, "train/loss": 1.0} for step in range(1, 100)]
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".plan-") as temporary:
+        return _seconds(lambda: draw_loss_png(Path(temporary) / "loss.png", records, "plan"))
+
+
 def _seconds_per_saved_byte(folder: Path, model: GPTModel, optimizers: Optimizers) -> float:
     """Part of a checkpoint, written as a checkpoint is."""
     tensors = {f"weights/{name}": tensor for name, tensor in model.exported_tensors().items()} | optimizers.state_tensors()
@@ -228,7 +238,6 @@ def _seconds_per_saved_byte(folder: Path, model: GPTModel, optimizers: Optimizer
     for name, tensor in tensors.items():
         if sum(t.nbytes for t in chosen.values()) < SAVED_BYTES:
             chosen[name] = tensor
-    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".plan-") as temporary:
         started = time.perf_counter()
         with atomic_folder(Path(temporary) / "checkpoint") as inside:
