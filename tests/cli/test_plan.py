@@ -107,6 +107,11 @@ def test_the_better_model_for_the_same_arithmetic_has_20_tokens_a_parameter() ->
     assert "1,000,000 parameters on 20,000,000 tokens" in module._against_chinchilla(10**6, 10**8, int(1.2e14))
 
 
+@pytest.mark.parametrize(("seconds", "words"), [(8.04, "8.0 s"), (178, "2:58 min"), (3599.7, "1 h 00 min"), (900_000, "250 h 00 min")])
+def test_durations_in_words(seconds: float, words: str) -> None:
+    assert module._duration(seconds) == words
+
+
 CHILD = """
 import json, sys, time
 started = time.perf_counter()
@@ -127,8 +132,8 @@ else:
 @pytest.mark.slow
 def test_memory_is_foreseen_within_15_percent(data_folder: Path, tmp_path: Path) -> None:
     """A model whose activations are half of the whole, planned and trained in two fresh processes."""
-    flags = "--model.n-layer 4 --model.n-embd 256 --model.n-head 4 --model.max-position-embeddings 256 --data.tokenizer char".split()
-    flags += "--training.batch-size 24 --training.max-steps 4 --training.device cpu --evaluation.sample-tokens 0".split()
+    flags = "--model.n-layer 3 --model.n-embd 256 --model.n-head 4 --model.max-position-embeddings 256 --data.tokenizer char".split()
+    flags += "--training.batch-size 24 --training.max-steps 3 --training.device cpu --evaluation.sample-tokens 0".split()
     flags += ["--data", str(data_folder / "tinyshakespeare.txt"), "--out", str(tmp_path / "run")]
 
     def peak(what: str) -> float:
