@@ -15,7 +15,7 @@ import pytest
 import zstandard
 
 from gpt_kit.data import readers
-from gpt_kit.data.sources import Document, list_files, read_documents
+from gpt_kit.data.sources import PRESETS, Document, hub_source, list_files, read_documents
 from gpt_kit.errors import DataError, MissingExtraError
 
 TEXTS = ["First document.\n\nTwo paragraphs.\n", "Zweites: Straße, 漢字, 🙂\n", " third, indented\n"]
@@ -203,20 +203,20 @@ def test_a_missing_path_is_refused_at_once_with_the_nearest_name(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["openwebtext", "fineweb-edu-10bt", "bookcorpus", "oasst1", "tinyshakespeare", "the-verdict"])
-def test_presets_that_need_the_hub_say_so_but_a_local_path_wins(tmp_path, monkeypatch, name):
+def test_a_preset_is_known_but_a_local_path_wins(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    message = complaint(name)
-    assert "hub sources are not available yet" in message and "local file" in message
+    assert hub_source(name) is PRESETS[name] and list_files(name) == []
     write(tmp_path / name / "a.txt", b"local")
-    assert texts(name) == ["local"]
+    assert hub_source(name) is None and texts(name) == ["local"]
 
 
-def test_a_hub_dataset_name_is_answered_as_one(tmp_path, monkeypatch):
+def test_a_hub_dataset_name_is_taken_as_one_only_where_it_is_no_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    message = complaint("HuggingFaceFW/fineweb-edu")
-    assert "there is no such file or folder" in message and "hub sources are not available yet" in message
+    assert hub_source("HuggingFaceFW/fineweb-edu").repository == "HuggingFaceFW/fineweb-edu"
+    assert hub_source("HuggingFaceFW/fineweb-edu:sample-10BT").config == "sample-10BT"
     (tmp_path / "corpus").mkdir()
-    assert "hub" not in complaint("corpus/train"), "a typing error below a folder that exists is no dataset"
+    for path in ("corpus/train", "books/a.txt", "books/a.jsonl.gz", "a/b/c", "../books", "name"):
+        assert "there is no such file or folder" in complaint(path)
 
 
 def test_python_docs_is_a_source_and_a_local_folder_of_that_name_wins(tmp_path, monkeypatch):

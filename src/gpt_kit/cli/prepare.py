@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
@@ -19,9 +20,12 @@ class PrepareArguments:
     """Cut text into tokens, set validation text aside, and write both as a corpus."""
 
     source: tyro.conf.Positional[str]
-    """A file (.txt .md .jsonl .json .parquet, also .gz .zst), a folder, a glob, '-' for stdin, or 'python-docs'."""
+    """A file (.txt .md .jsonl .json .parquet, also .gz .zst), a folder, a glob, '-' for stdin, 'python-docs', a dataset of the hub
+    (owner/name, owner/name:config, openwebtext, fineweb-edu-10bt, bookcorpus, oasst1, tinyshakespeare, the-verdict), or .bin files."""
     out: Path
     """The corpus's folder; it appears when it is whole. Stopped work is taken up by the same command."""
+    format: Literal["shards", "bin"] = "shards"
+    """What to write: a corpus, or train.bin and val.bin with nothing but 16-bit ids, as nanoGPT reads them."""
     corpus: tyro.conf.OmitArgPrefixes[CorpusConfig] = field(default_factory=CorpusConfig)
 
 
@@ -39,6 +43,13 @@ def main(words: Sequence[str]) -> None:
         raise DataError(f"{out}: already holds a corpus. Choose another --out, or delete that folder first")
     if out.exists() and any(out.iterdir()):
         raise DataError(f"{out}: this folder is not empty. Choose another --out")
+    if arguments.format == "bin":
+        _write_bins(arguments.source, out, asked)
+        return
+    if is_corpus(Path(arguments.source)):
+        raise DataError(
+            f"{arguments.source}: is a prepared corpus already. Train on it by --data, or turn it into .bin files: --format bin"
+        )
     with PrepareDisplay() as progress:
         corpus = prepare_corpus(arguments.source, out, asked, progress, note)
     entries = corpus.tokenizer.vocab_size
@@ -56,7 +67,37 @@ def main(words: Sequence[str]) -> None:
         note(CONTIGUOUS_WARNING)
         if seen := corpus.info.get("val_documents_seen_in_training"):
             note(f"{seen:,} validation documents also occur in the training text")
+    near = corpus.info["near_duplicates"]
+    if near["documents_near_training"]:
+        count, checked = near["documents_near_training"], near["documents_checked"]
+        note(
+            f"{count:,} of {checked:,} validation documents ({count / checked:.1%}) stand in the training text too, word for word over "
+            f"long stretches, so the validation loss flatters; one place: {near['example']['text'][:80]!r}"
+        )
     console.print(f"next    {_next_command(out, len(corpus.train))}")
+
+
+def _write_bins(source: str, out: Path, asked: CorpusConfig) -> None:
+    """train.bin and val.bin from a corpus, or from text by way of one that is thrown away."""
+    from gpt_kit.cli.display import PrepareDisplay, console, note
+    from gpt_kit.data import export_bins, is_corpus, open_corpus, prepare_corpus, refuse_large_vocabulary
+    from gpt_kit.files import incomplete_folder
+    from gpt_kit.tokenizers import load_tokenizer
+
+    between = incomplete_folder(out.with_name(f"{out.name}-shards"))
+    with PrepareDisplay() as progress:
+        if is_corpus(Path(source)):
+            corpus = open_corpus(Path(source), progress=progress)
+        elif is_corpus(between):
+            corpus = open_corpus(between, progress=progress)
+        else:
+            if asked.tokenizer not in ("bpe", "char"):
+                refuse_large_vocabulary(load_tokenizer(asked.tokenizer))
+            corpus = prepare_corpus(source, between, asked, progress, note)
+        export_bins(out, {"train": corpus.train, "val": corpus.val}, corpus.tokenizer)
+    for name, tokens in (("train", corpus.train), ("val", corpus.val)):
+        console.print(f"{out}/{name}.bin: {len(tokens):,} ids of {corpus.tokenizer.name}")
+    shutil.rmtree(between, ignore_errors=True)
 
 
 def _print_read(read: dict[str, Any]) -> None:

@@ -43,6 +43,8 @@ class CorpusConfig:
     """Seed of the choice of validation documents: a whole number from 0 to 2**63 - 1."""
     on_damaged: Literal["error", "skip", "replace"] = "error"
     """Damaged lines and records: stop at the first, leave them out, or repair what can be repaired and leave out the rest."""
+    streaming: Literal["auto", "on", "off"] = "auto"
+    """Datasets of the hub: read from the network as they are needed, or download them first; auto: the large ones are streamed."""
     threads: int = 0
     """Threads that encode; 0 means one per core. The result is the same whatever their number."""
 
@@ -58,7 +60,7 @@ class DataConfig(CorpusConfig):
     """Which text, cut into which tokens, in which order."""
 
     source: str = ""
-    """A prepared corpus, or raw text to prepare on the fly: a file, a folder, a glob, '-' (stdin) or 'python-docs'."""
+    """A prepared corpus, or raw text to prepare on the fly: file, folder, glob, '-' (stdin), 'python-docs', or a name of the hub."""
     windows: Literal["shuffled", "random"] = "shuffled"
     """Training windows: every one once an epoch in a new order, or each start drawn anew."""
     stride: int = 0

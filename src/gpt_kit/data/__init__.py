@@ -1,6 +1,7 @@
 """Text -> batches: sources, shards, order, windows, and records of instructions."""
 
 from gpt_kit.data.batches import Batch, EvaluationBatches, TrainingBatches
+from gpt_kit.data.bins import export_bins, refuse_large_vocabulary
 from gpt_kit.data.corpus import Corpus, absolute_source, corpus_settings, is_corpus, open_corpus
 from gpt_kit.data.instructions import InstructionDataset, create_instruction_collate_fn
 from gpt_kit.data.prepare import prepare_corpus
@@ -22,9 +23,11 @@ __all__ = [
     "corpus_settings",
     "create_instruction_collate_fn",
     "create_pretraining_dataloader",
+    "export_bins",
     "is_corpus",
     "open_corpus",
     "open_shard",
     "prepare_corpus",
     "read_documents",
+    "refuse_large_vocabulary",
 ]

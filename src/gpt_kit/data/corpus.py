@@ -20,7 +20,7 @@ from typing import Any
 from gpt_kit.config import CorpusConfig
 from gpt_kit.data import python_docs
 from gpt_kit.data.shards import TokenArray, open_shard, verify_shards
-from gpt_kit.data.sources import STDIN
+from gpt_kit.data.sources import STDIN, hub_source
 from gpt_kit.errors import DataError
 from gpt_kit.files import MANIFEST, read_json, sha256_of_file
 from gpt_kit.tokenizers import Tokenizer, check_same_tokenizer, load_tokenizer
@@ -29,7 +29,7 @@ FORMAT = 1
 INFO = "corpus.json"
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, the bytes done, and the bytes in all (0: not known)."""
-_CHANGES_NOTHING = ("threads",)
+_CHANGES_NOTHING = ("threads", "streaming")
 """Settings that leave the result as it is."""
 
 
@@ -85,4 +85,4 @@ def corpus_settings(config: CorpusConfig) -> dict[str, Any]:
 
 def absolute_source(source: str) -> str:
     """The source as corpus.json keeps it: a path from the root, so that it means the same in every folder."""
-    return source if source in (STDIN, python_docs.NAME) else str(Path(source).expanduser().absolute())
+    return source if source in (STDIN, python_docs.NAME) or hub_source(source) else str(Path(source).expanduser().absolute())

@@ -22,6 +22,8 @@ DIGEST_BYTES = 8
 TOLD = 5
 """Damaged places that are told one by one."""
 _TALLIES = ("normalised", "skipped", "skipped_lines", "repaired")
+NOTHING_LEFT_OUT: dict[str, Any] = {"documents": 0, "empty": 0, **{name: {} for name in _TALLIES}}
+"""The report on a source without text."""
 
 
 @dataclass(frozen=True, slots=True)

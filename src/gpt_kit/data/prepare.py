@@ -11,6 +11,7 @@ and the result is the same to the last byte. Memory stays constant in both.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -19,12 +20,17 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gpt_kit.config import CorpusConfig
 from gpt_kit.data import tail
+from gpt_kit.data.bins import bin_files, import_bins
 from gpt_kit.data.corpus import FORMAT, INFO, Corpus, Progress, absolute_source, corpus_settings, open_corpus
 from gpt_kit.data.duplicates import Digests, count_duplicates
-from gpt_kit.data.encoding import Unit, encode_units, gather
-from gpt_kit.data.intake import Intake, Piece
+from gpt_kit.data.encoding import SIDES, Unit, encode_units, gather
+from gpt_kit.data.intake import NOTHING_LEFT_OUT, Intake, Piece
+from gpt_kit.data.leaks import WINDOW, find_leaks
+from gpt_kit.data.shards import TokenArray, open_shard
 from gpt_kit.data.sources import Source
 from gpt_kit.data.splitting import DocumentSplit, contiguous_sides, exact_threshold, is_by_document, share_threshold
 from gpt_kit.data.writing import CorpusWriter, Written, read_digests
@@ -47,7 +53,10 @@ def prepare_corpus(
     Raises: DataError for a source that is missing, empty or damaged, or where other work was begun; TokenizerError for a tokenizer
     that does not fit.
     """
-    text = Source(source, config.text_key)
+    if files := bin_files(source):
+        _prepare_bins(source, files, folder, config)
+        return open_corpus(folder, verify=False)
+    text = Source(source, config.text_key, config.streaming)
     begun = incomplete_folder(folder)
     if (begun / PROGRESS / JOURNAL).is_file() and not text.is_stream:
         _prepare_large(text, folder, config, None, progress, note)
@@ -60,6 +69,21 @@ def prepare_corpus(
     else:
         _prepare_large(text, folder, config, (head, pieces, intake), progress, note)
     return open_corpus(folder, verify=False)
+
+
+def _prepare_bins(source: str, files: dict[str, Path], folder: Path, config: CorpusConfig) -> None:
+    if config.tokenizer in ("bpe", "char"):
+        raise DataError(
+            f"{source}: holds ids, and tokenizer {config.tokenizer!r} is learned from text. Name the tokenizer that made the ids: "
+            "gpt2, byte, or a folder that holds it"
+        )
+    tokenizer = load_tokenizer(config.tokenizer)
+    with atomic_folder(folder) as temporary:
+        split, written = import_bins(files, temporary, tokenizer, config.val_fraction)
+        tokenizer.save(temporary)
+        nothing = np.zeros(0, np.uint64)
+        documents = sum(own["documents"] for own in written.values())
+        _finish(temporary, source, config, tokenizer, split, written, (nothing, nothing), {**NOTHING_LEFT_OUT, "documents": documents})
 
 
 def _head(pieces: Iterator[Piece], progress: Progress) -> tuple[list[Piece], bool]:
@@ -94,7 +118,7 @@ def _prepare_small(text: Source, folder: Path, config: CorpusConfig, pieces: lis
                 pass
         digests = read_digests(notes, "train"), read_digests(notes, "val")
         tokenizer.save(temporary)
-        _finish(temporary, text, config, tokenizer, split, writer.written, digests, intake.report())
+        _finish(temporary, text.name, config, tokenizer, split, writer.written, digests, intake.report())
         shutil.rmtree(notes)
 
 
@@ -126,7 +150,7 @@ def _prepare_large(
         if entry["phase"] == "reading":
             entry = _encode_large(work, journal, config, entry, tokenizer, head, rest, intake, text.num_bytes, progress)
         digests = _settle_tail(work, journal, config, entry, tokenizer)
-        _finish(work, text, config, tokenizer, entry["split"], entry["written"], digests, entry["report"])
+        _finish(work, text.name, config, tokenizer, entry["split"], entry["written"], digests, entry["report"])
 
 
 def _encode_large(
@@ -193,7 +217,7 @@ def _write(writer: CorpusWriter, encoded: Iterable[tuple[Unit, Any]], all_bytes:
 
 def _finish(
     folder: Path,
-    text: Source,
+    source: str,
     config: CorpusConfig,
     tokenizer: Tokenizer,
     split: str,
@@ -203,9 +227,16 @@ def _finish(
 ) -> None:
     """Write corpus.json."""
     duplicates, seen = count_duplicates(*digests)
+    shards = {side: sorted(path.name for path in folder.glob(f"{side}-*.tokens")) for side in SIDES}
+    sides = {side: TokenArray([open_shard(folder / name, tokenizer.fingerprint) for name in shards[side]]) for side in SIDES}
+    leaks = find_leaks(sides["train"], sides["val"], tokenizer.end_of_text_id)
+    example: dict[str, Any] | None = leaks.example and {
+        **leaks.example,
+        "text": tokenizer.decode(sides["val"].read(leaks.example["val"], WINDOW)),
+    }
     info: dict[str, Any] = {
         "format": FORMAT,
-        "source": absolute_source(text.name),
+        "source": absolute_source(source),
         "settings": corpus_settings(config),
         "tokenizer": tokenizer.name,
         "tokenizer_fingerprint": tokenizer.fingerprint,
@@ -214,10 +245,10 @@ def _finish(
         "read": report,
         "duplicates": duplicates,
         "val_documents_seen_in_training": seen,
+        "near_duplicates": {**dataclasses.asdict(leaks), "example": example},
     }
     for side, own in written.items():
-        counts = {name: own[name] for name in ("tokens", "documents", "bytes", "characters")}
-        info[side] = {**counts, "shards": sorted(path.name for path in folder.glob(f"{side}-*.tokens"))}
+        info[side] = {**{name: own[name] for name in ("tokens", "documents", "bytes", "characters")}, "shards": shards[side]}
     write_json(folder / INFO, info)
 
 

@@ -1,9 +1,9 @@
 """Where text comes from: one word names a source, and every source becomes a stream of documents.
 
 A source is a file, a folder (all files of a known kind below it, hidden ones left out), a glob ("corpus/**/*.txt"), "-" for
-standard input, or `python-docs`, the corpus that comes with Python. A path that exists wins over a name. Files are read in
-sorted order, so a source means the same documents in the same order on every machine. What a file of each kind may look like
-stands in `readers`; .gz and .zst around any of them are unpacked on the way.
+standard input, `python-docs`, the corpus that comes with Python, or a dataset of the hub (see `hub`). A path that exists wins
+over a name. Files are read in sorted order, so a source means the same documents in the same order on every machine. What a file
+of each kind may look like stands in `readers`; .gz and .zst around any of them are unpacked on the way.
 """
 
 from __future__ import annotations
@@ -22,15 +22,14 @@ from gpt_kit.config.suggest import did_you_mean
 from gpt_kit.data import python_docs
 from gpt_kit.data.compressed import COMPRESSIONS, without_compression
 from gpt_kit.data.damage import Damage
+from gpt_kit.data.hub import PRESETS, HubText, Streaming, hub_text, read_hub
 from gpt_kit.data.pieces import Document, Position
 from gpt_kit.data.readers import KNOWN_SUFFIXES, Reading, read_file, read_text
 from gpt_kit.errors import DataError
 
-__all__ = ["HUB_PRESETS", "STDIN", "Document", "Source", "list_files", "no_text", "read_documents"]
+__all__ = ["PRESETS", "STDIN", "Document", "Source", "hub_source", "list_files", "no_text", "read_documents"]
 
 STDIN = "-"
-HUB_PRESETS = ("openwebtext", "fineweb-edu-10bt", "bookcorpus", "oasst1", "tinyshakespeare", "the-verdict")
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _GLOB_CHARACTERS = re.compile(r"[*?\[]")
 _taken_stdin: object = None
 Found = Iterator[tuple[int, Document | Damage]]
@@ -39,9 +38,10 @@ Found = Iterator[tuple[int, Document | Damage]]
 class Source:
     """A source that was looked up: it exists, and its files are known; each is opened when it is reached."""
 
-    def __init__(self, name: str, text_key: str = "text") -> None:
+    def __init__(self, name: str, text_key: str = "text", streaming: Streaming = "auto") -> None:
         """Raises: DataError for an unknown source."""
-        self.name, self.text_key = name, text_key
+        self.name, self.text_key, self.streaming = name, text_key, streaming
+        self.hub = hub_source(name)
         self.is_docs = name == python_docs.NAME and not _exists(name)
         self.files = list_files(name)
         self.is_stream = name == STDIN or any(file.is_fifo() for file in self.files)
@@ -52,6 +52,8 @@ class Source:
         reading = Reading(self.text_key, replace, Counter() if normalised is None else normalised)
         if self.name == STDIN:
             yield from ((0, found) for found in read_text(_take_stdin(), "stdin", reading))
+        elif self.hub:
+            yield from ((0, found) for found in read_hub(self.name, self.hub, reading, self.streaming, start.offset if start else 0))
         elif self.is_docs:
             yield from ((0, document) for document in python_docs.read_python_docs())
         for number in range(file, len(self.files)):
@@ -75,17 +77,24 @@ def read_documents(source: str, *, text_key: str = "text", on_damaged: Callable[
     return _whole_documents(Source(source, text_key), on_damaged)
 
 
-def list_files(source: str) -> list[Path]:
-    """The files that `source` names, sorted; none for standard input and `python-docs`.
+def hub_source(source: str) -> HubText | None:
+    """What `source` names on the hub. A path that exists wins, and what looks like one (a known suffix, a folder) is one."""
+    if _exists(source) or _is_known(Path(source)) or (source not in PRESETS and _exists(str(_path(source).parent))):
+        return None
+    return hub_text(source)
 
-    Raises: DataError when it names nothing, a folder without a file of a known kind, or a corpus that has to be downloaded.
+
+def list_files(source: str) -> list[Path]:
+    """The files that `source` names, sorted; none for standard input, `python-docs` and what lies on the hub.
+
+    Raises: DataError when it names nothing, or a folder without a file of a known kind.
     """
     path = _path(source)
     if source and _exists(source):
         if path.is_char_device() or path.is_block_device() or path.is_socket():
             raise DataError(f"{source}: is a device, not a text. Give a file, a folder, a glob, or '-' for standard input")
         return _files_below(path) if path.is_dir() else [path]
-    if source in (STDIN, python_docs.NAME):
+    if source in (STDIN, python_docs.NAME) or hub_source(source):
         return []
     if _GLOB_CHARACTERS.search(source):
         # Not Path.glob: that would find hidden files too, and only below a fixed folder.
@@ -157,18 +166,12 @@ def _exists(source: str) -> bool:
 
 def _refusal(source: str, path: Path) -> DataError:
     """Why `source` is nothing that can be read, with the nearest name that is."""
-    remedy = "download it and give the local file, folder or glob instead"
-    if source in HUB_PRESETS:
-        return DataError(f"{source!r} lies on the hub, and hub sources are not available yet: {remedy}")
     names = []
     with contextlib.suppress(OSError):
         names = [entry.name for entry in path.parent.iterdir()]
     if path.name == source:
-        names += [python_docs.NAME, *HUB_PRESETS]
-    message = f"{source or repr(source)}: there is no such file or folder{did_you_mean(path.name, names)}"
-    if _HUB_NAME.fullmatch(source) and not _exists(str(path.parent)):
-        message += f". If this is a dataset of the hub: hub sources are not available yet, {remedy}"
-    return DataError(message)
+        names += [python_docs.NAME, *PRESETS]
+    return DataError(f"{source or repr(source)}: there is no such file or folder{did_you_mean(path.name, names)}")
 
 
 def _take_stdin() -> BinaryIO:
