@@ -8,10 +8,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gpt_kit.config import CorpusConfig
-from gpt_kit.data import open_corpus, prepare_corpus
+from gpt_kit.data import duplicates, open_corpus, prepare_corpus
 from gpt_kit.errors import DataError, GPTKitError, TokenizerError
 from gpt_kit.files import check_manifest
 from gpt_kit.tokenizers import load_tokenizer
@@ -215,3 +216,46 @@ def test_text_that_spells_the_end_token_does_not_become_one(tmp_path: Path) -> N
     corpus = prepare_corpus(source, tmp_path / "corpus", dataclasses.replace(BYTES, val_fraction=0.0))
     ids = corpus.train.read(0, len(corpus.train)).tolist()
     assert ids == [END, *b"a <|endoftext|> b"]
+
+
+def test_a_flipped_bit_in_a_shard_is_found_by_name_unless_nobody_asks(many: str, tmp_path: Path) -> None:
+    """Every shard, at its first, its middle and its last id."""
+    prepare_corpus(many, tmp_path / "corpus", BYTES)
+    for name in ("train-00000.tokens", "val-00000.tokens"):
+        path = tmp_path / "corpus" / name
+        whole = path.read_bytes()
+        for at in (64, len(whole) // 2, len(whole) - 1):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+            with pytest.raises(DataError, match=rf"{name}: this shard does not match MANIFEST.json \(SHA-256 .{{8}}…, expected .{{8}}…\)"):
+                open_corpus(tmp_path / "corpus")
+            open_corpus(tmp_path / "corpus", verify=False)
+        path.write_bytes(whole)
+    open_corpus(tmp_path / "corpus")
+
+
+def test_a_shard_of_the_same_tokenizer_from_another_corpus_is_refused(many: str, tmp_path: Path) -> None:
+    prepare_corpus(many, tmp_path / "one", BYTES)
+    prepare_corpus(write_records(tmp_path / "b.jsonl", texts_of(300)), tmp_path / "two", BYTES)
+    shutil.copy(tmp_path / "two" / "train-00000.tokens", tmp_path / "one" / "train-00000.tokens")
+    with pytest.raises(DataError, match=r"train-00000.tokens: this shard does not match"):
+        open_corpus(tmp_path / "one")
+
+
+def test_a_corpus_without_its_manifest_is_refused(many: str, tmp_path: Path) -> None:
+    prepare_corpus(many, tmp_path / "corpus", BYTES)
+    (tmp_path / "corpus" / "MANIFEST.json").unlink()
+    with pytest.raises(DataError, match=r"MANIFEST.json is missing"):
+        open_corpus(tmp_path / "corpus")
+
+
+def test_duplicates_are_counted_by_ranges_as_by_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against Python's own sets, with ranges of some 50 digests."""
+    monkeypatch.setattr(duplicates, "AT_ONCE", 50)
+    rng = np.random.default_rng(0)
+    pool = rng.integers(0, 2**64, 700, dtype=np.uint64)
+    pool[:2] = 0, 2**64 - 1
+    for _ in range(20):
+        train, val = rng.choice(pool, rng.integers(0, 900)), rng.choice(pool, rng.integers(0, 300))
+        known = set(train.tolist())
+        expected = len(train) + len(val) - len(known | set(val.tolist())), sum(number in known for number in val.tolist())
+        assert duplicates.count_duplicates(train, val) == expected

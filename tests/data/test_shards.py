@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gpt_kit.data import ShardWriter, TokenArray, open_shard
 from gpt_kit.errors import DataError
@@ -122,3 +124,53 @@ def test_an_id_that_does_not_fit_is_not_wrapped_around(tmp_path: Path) -> None:
     with pytest.raises(OverflowError):
         writer.write([2**16])
     writer.close()
+
+
+@given(st.binary(min_size=0, max_size=80), st.integers(0, 63))
+def test_no_header_leads_to_another_error(tmp_path_factory: pytest.TempPathFactory, noise: bytes, at: int) -> None:
+    """Whatever stands in the first 64 bytes: the shard opens, or is refused by name."""
+    folder = tmp_path_factory.mktemp("shard")
+    write(folder, 100, [[1, 2, 3]])
+    path = folder / "train-00000.tokens"
+    whole = path.read_bytes()
+    for content in (whole[:at] + noise + whole[at + len(noise) :], noise, whole[:at]):
+        path.write_bytes(content)
+        try:
+            opened = open_shard(path, FINGERPRINT)
+        except DataError as error:
+            assert str(path) in str(error)
+        else:
+            assert content[:64] == whole[:64] and len(opened) == 3
+
+
+@pytest.mark.parametrize("at", [11, 30, 60, 63])
+def test_every_field_of_the_header_is_checked(tmp_path: Path, at: int) -> None:
+    write(tmp_path, 100, [[1, 2, 3]])
+    path = tmp_path / "train-00000.tokens"
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=re.escape(str(path))):
+        open_shard(path, FINGERPRINT)
+
+
+@pytest.mark.parametrize("sizes", [[3, 5], [7, 7], [20]])
+def test_writing_goes_on_behind_what_is_kept(tmp_path: Path, sizes: list[int]) -> None:
+    """At every token, with more written behind it by somebody who was killed before the header was: the same files."""
+    ids = list(range(1, sum(sizes) + 1))
+    (tmp_path / "whole").mkdir()
+    write(tmp_path / "whole", 100, [ids])
+    for keep in range(1, len(ids) + 1):
+        folder = tmp_path / str(keep)
+        folder.mkdir()
+        killed = ShardWriter(folder, "train", 100, FINGERPRINT, tokens_per_shard=PER_SHARD)
+        killed.write(ids[:keep])
+        killed.write([99] * (keep * 5 % 17))
+        killed.flush()
+        if killed._file is not None:
+            killed._file.close()
+        again = ShardWriter(folder, "train", 100, FINGERPRINT, tokens_per_shard=PER_SHARD, keep=keep)
+        again.write(ids[keep:])
+        again.close()
+        found = {path.name: path.read_bytes() for path in folder.iterdir()}
+        assert found == {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
