@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gpt_kit.config import CorpusConfig
-from gpt_kit.data import hub, prepare, prepare_corpus
+from gpt_kit.data import hub, large, prepare, prepare_corpus
 from gpt_kit.data.sources import Source
 from gpt_kit.errors import DataError, MissingExtraError
 
@@ -93,7 +93,7 @@ def test_the_sentences_of_bookcorpus_are_one_text(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("on_the_hub")
 @pytest.mark.parametrize("streaming", ["on", "off"])
 def test_a_stopped_stream_goes_on_behind_what_was_written(tmp_path: Path, monkeypatch, streaming: str) -> None:
-    for module, name, size in ((prepare, "SMALL_BYTES", 60), (prepare, "JOURNAL_BYTES", 40)):
+    for module, name, size in ((prepare, "SMALL_BYTES", 60), (large, "JOURNAL_BYTES", 40)):
         monkeypatch.setattr(module, name, size)
     monkeypatch.setattr("gpt_kit.data.encoding.UNIT_BYTES", 20)
     config = CorpusConfig(tokenizer="byte", streaming=streaming)

@@ -17,19 +17,18 @@ import numpy as np
 import pytest
 
 from gpt_kit.config import CorpusConfig
-from gpt_kit.data import encoding, pieces, prepare, prepare_corpus
+from gpt_kit.data import encoding, large, pieces, prepare, prepare_corpus
 from gpt_kit.errors import ConfigError, DataError, FolderInUseError
 from gpt_kit.files import check_manifest, incomplete_folder, lock_folder
 
 BYTES = CorpusConfig(tokenizer="byte")
 END = 256
-SIZES = {"SMALL_BYTES": 30_000, "JOURNAL_BYTES": 30_000}
 
 
 @pytest.fixture(autouse=True)
 def _small_is_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, size in SIZES.items():
-        monkeypatch.setattr(prepare, name, size)
+    monkeypatch.setattr(prepare, "SMALL_BYTES", 30_000)
+    monkeypatch.setattr(large, "JOURNAL_BYTES", 30_000)
     monkeypatch.setattr(encoding, "UNIT_BYTES", 5_000)
     monkeypatch.setattr(pieces, "PIECE_BYTES", 4_000)
 
@@ -145,7 +144,7 @@ def test_standard_input_of_any_size_is_read_once(tmp_path: Path, monkeypatch) ->
     corpus = prepare_corpus("-", tmp_path / "corpus", BYTES)
     assert sorted(documents_in(corpus.train) + documents_in(corpus.val)) == sorted(texts_of(200))
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
-    with pytest.raises(ConfigError, match="has to read a text of more than 0 MB twice"):
+    with pytest.raises(ConfigError, match="has to read so long a text twice"):
         prepare_corpus("-", tmp_path / "chars", CorpusConfig(tokenizer="char"))
 
 
@@ -161,8 +160,8 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from gpt_kit.config import CorpusConfig
-from gpt_kit.data import encoding, pieces, prepare
-prepare.SMALL_BYTES, prepare.JOURNAL_BYTES, encoding.UNIT_BYTES, pieces.PIECE_BYTES = 30_000, 30_000, 5_000, 4_000
+from gpt_kit.data import encoding, large, pieces, prepare
+prepare.SMALL_BYTES, large.JOURNAL_BYTES, encoding.UNIT_BYTES, pieces.PIECE_BYTES = 30_000, 30_000, 5_000, 4_000
 def progress(activity, done, total):
     print(done, flush=True)
     if slow: time.sleep(0.004)
@@ -222,7 +221,7 @@ def test_a_stop_while_the_end_is_moved_is_made_up_for(folder_of_files: Path, tmp
     """Before and after each step of moving the end of a contiguous source, and then a second time."""
     config = CorpusConfig(on_damaged="skip", split="contiguous")
     prepare_corpus(str(folder_of_files), tmp_path / "whole", config)
-    real = getattr(prepare.tail, step)
+    real = getattr(large.tail, step)
     for when in ("before", "after", "again"):
 
         def stopped(*arguments, when=when):
@@ -230,10 +229,10 @@ def test_a_stop_while_the_end_is_moved_is_made_up_for(folder_of_files: Path, tmp
                 real(*arguments)
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(prepare.tail, step, stopped)
+        monkeypatch.setattr(large.tail, step, stopped)
         with pytest.raises(KeyboardInterrupt):
             prepare_corpus(str(folder_of_files), tmp_path / "stopped", config)
-    monkeypatch.setattr(prepare.tail, step, real)
+    monkeypatch.setattr(large.tail, step, real)
     prepare_corpus(str(folder_of_files), tmp_path / "stopped", config)
     assert hashes(tmp_path / "stopped") == hashes(tmp_path / "whole")
 

@@ -1,0 +1,79 @@
+"""What every way of preparing a corpus has in common: its tokenizer, writing encoded units, and corpus.json at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from gpt_kit.config import CorpusConfig
+from gpt_kit.data.corpus import FORMAT, INFO, Progress, absolute_source, corpus_settings
+from gpt_kit.data.duplicates import Digests, count_duplicates
+from gpt_kit.data.encoding import SIDES, Unit
+from gpt_kit.data.leaks import WINDOW, find_leaks
+from gpt_kit.data.shards import TokenArray, open_shard
+from gpt_kit.data.writing import CorpusWriter, Written
+from gpt_kit.files import write_json
+from gpt_kit.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
+
+
+def make_tokenizer(config: CorpusConfig, everything: Callable[[], Iterable[str]], training: Iterable[str], progress: Progress) -> Tokenizer:
+    """The tokenizer that `config` names, or one that is learned: bpe from the `training` texts, characters from all of them."""
+    if config.tokenizer == "char":  # every character must have an id, also those that only validation text uses
+        progress("collecting characters", 0, 0)
+        return train_tokenizer("char", everything())
+    if config.tokenizer == "bpe":
+        progress("training the tokenizer", 0, 0)
+        return train_tokenizer("bpe", training, vocab_size=config.vocab_size)
+    return load_tokenizer(config.tokenizer)
+
+
+def write_units(writer: CorpusWriter, encoded: Iterable[tuple[Unit, Any]], all_bytes: int, progress: Progress) -> Iterator[Unit]:
+    """Write units, each yielded once it is written."""
+    for unit, ids in encoded:
+        writer.write(unit, ids)
+        progress("encoding", bytes_in(writer.written), all_bytes)
+        yield unit
+
+
+def finish(
+    folder: Path,
+    source: str,
+    config: CorpusConfig,
+    tokenizer: Tokenizer,
+    split: str,
+    written: Written,
+    digests: tuple[Digests, Digests],
+    report: dict[str, Any],
+) -> None:
+    """Write corpus.json."""
+    duplicates, seen = count_duplicates(*digests)
+    shards = {side: sorted(path.name for path in folder.glob(f"{side}-*.tokens")) for side in SIDES}
+    sides = {side: TokenArray([open_shard(folder / name, tokenizer.fingerprint) for name in shards[side]]) for side in SIDES}
+    leaks = find_leaks(sides["train"], sides["val"], tokenizer.end_of_text_id)
+    example: dict[str, Any] | None = leaks.example and {
+        **leaks.example,
+        "text": tokenizer.decode(sides["val"].read(leaks.example["val"], WINDOW)),
+    }
+    info: dict[str, Any] = {
+        "format": FORMAT,
+        "source": absolute_source(source),
+        "settings": corpus_settings(config),
+        "tokenizer": tokenizer.name,
+        "tokenizer_fingerprint": tokenizer.fingerprint,
+        "vocab_size": tokenizer.vocab_size,
+        "split": split,
+        "read": report,
+        "duplicates": duplicates,
+        "val_documents_seen_in_training": seen,
+        "near_duplicates": {**dataclasses.asdict(leaks), "example": example},
+    }
+    for side, own in written.items():
+        info[side] = {**{name: own[name] for name in ("tokens", "documents", "bytes", "characters")}, "shards": shards[side]}
+    write_json(folder / INFO, info)
+
+
+def bytes_in(written: Written | None) -> int:
+    """Bytes of text on both sides."""
+    return sum(own["bytes"] for own in written.values()) if written else 0
