@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ from gpt_kit.files import write_json
 from gpt_kit.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
 
 
-def make_tokenizer(config: CorpusConfig, everything: Callable[[], Iterable[str]], training: Iterable[str], progress: Progress) -> Tokenizer:
+def make_tokenizer(config: CorpusConfig, everything: Iterable[str], training: Iterable[str], progress: Progress) -> Tokenizer:
     """The tokenizer that `config` names, or one that is learned: bpe from the `training` texts, characters from all of them."""
     if config.tokenizer == "char":  # every character must have an id, also those that only validation text uses
         progress("collecting characters", 0, 0)
-        return train_tokenizer("char", everything())
+        return train_tokenizer("char", everything)
     if config.tokenizer == "bpe":
         progress("training the tokenizer", 0, 0)
         return train_tokenizer("bpe", training, vocab_size=config.vocab_size)
@@ -46,8 +46,9 @@ def finish(
     written: Written,
     digests: tuple[Digests, Digests],
     report: dict[str, Any],
+    learned_from: int,
 ) -> None:
-    """Write corpus.json."""
+    """Write corpus.json. `learned_from`: bytes of training text that a bpe tokenizer learned from."""
     duplicates, seen = count_duplicates(*digests)
     shards = {side: sorted(path.name for path in folder.glob(f"{side}-*.tokens")) for side in SIDES}
     sides = {side: TokenArray([open_shard(folder / name, tokenizer.fingerprint) for name in shards[side]]) for side in SIDES}
@@ -63,6 +64,7 @@ def finish(
         "tokenizer": tokenizer.name,
         "tokenizer_fingerprint": tokenizer.fingerprint,
         "vocab_size": tokenizer.vocab_size,
+        **({"tokenizer_learned_from_bytes": learned_from} if learned_from else {}),
         "split": split,
         "read": report,
         "duplicates": duplicates,

@@ -13,7 +13,8 @@ import hashlib
 import json
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ from gpt_kit.tokenizers import Tokenizer, load_tokenizer
 JOURNAL_BYTES = 16_000_000
 JOURNAL = "journal.json"
 Note = Callable[[str], None]
+Entry = dict[str, Any]
+"""What the journal says."""
 
 
 def was_begun(folder: Path) -> bool:
@@ -41,52 +44,65 @@ def was_begun(folder: Path) -> bool:
     return (incomplete_folder(folder) / PROGRESS / JOURNAL).is_file()
 
 
-def prepare_large(
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What stays as it is while one source is prepared."""
+
+    text: Source
+    config: CorpusConfig
+    folder: Path
+    tokenizer: Tokenizer
+    progress: Progress
+
+    @property
+    def notes(self) -> Path:
+        """Where digests, marks and the journal lie."""
+        return self.folder / PROGRESS
+
+    def write_journal(self, entry: Entry) -> None:
+        """From here on, work is taken up behind `entry`."""
+        write_json(self.notes / JOURNAL, entry)
+
+
+def begin_large(
     text: Source,
     folder: Path,
     config: CorpusConfig,
-    fresh: tuple[list[Piece], Iterator[Piece], Intake] | None,
+    head: deque[Piece],
+    intake: Intake,
+    rest: Iterator[Piece],
     progress: Progress,
     note: Note,
 ) -> None:
-    """`fresh`: the pieces that were read already, those that follow, and where they come from; None: go on by the journal."""
-    with resumable_folder(folder) as work:
-        journal = work / PROGRESS / JOURNAL
-        if fresh is None:
-            entry = _entry_to_go_on_with(journal, text, config)
-            tokenizer, intake = load_tokenizer(work), Intake(text, config, note, entry["intake"])
-            note(f"{folder}: going on where an earlier preparation stopped, {bytes_in(entry['written']) / 1e6:,.0f} MB into the text")
-            head, rest = deque[Piece](), iter(intake)
-        else:
-            pieces, rest, intake = fresh
-            _empty(work)
-            entry = {"identity": _identity(text, config), "split": "document" if is_by_document(pieces, config) else "contiguous"}
-            entry |= {"phase": "reading", "written": None, "num_marks": 0, "side": "train"}
-            tokenizer = _tokenizer_of_large(text, config, entry["split"], pieces, progress)
-            tokenizer.save(work)
-            head = deque(pieces)
-            del pieces
+    """Prepare a source that begins with `head` and goes on with `rest`, both out of `intake`."""
+    with resumable_folder(folder) as place:
+        _empty(place)
+        split = "document" if is_by_document(head, config) else "contiguous"
+        share = share_threshold(config.val_fraction if split == "document" else 0.0)
+        entry = {"identity": _identity(text, config), "split": split, "threshold": share, "side": "train"}
+        entry |= {"phase": "reading", "written": None, "num_marks": 0}
+        tokenizer, learned_from = _tokenizer_of(text, config, DocumentSplit(share), head, progress)
+        tokenizer.save(place)
+        work = _Work(text, config, place, tokenizer, progress)
+        entry = _encode(work, {**entry, **learned_from}, head, intake, rest)
+        _end(work, entry, note)
+
+
+def go_on_with_large(text: Source, folder: Path, config: CorpusConfig, progress: Progress, note: Note) -> None:
+    """Take up what the journal tells of. Raises: DataError where that was begun otherwise."""
+    with resumable_folder(folder) as place:
+        entry = _entry_to_go_on_with(place / PROGRESS / JOURNAL, text, config)
+        note(f"{folder}: going on where an earlier preparation stopped, {bytes_in(entry['written']) / 1e6:,.0f} MB into the text")
+        work = _Work(text, config, place, load_tokenizer(place), progress)
         if entry["phase"] == "reading":
-            entry = _encode_large(work, journal, config, entry, tokenizer, head, rest, intake, text.num_bytes, progress)
-        digests = _settle_tail(work, journal, config, entry, tokenizer)
-        finish(work, text.name, config, tokenizer, entry["split"], entry["written"], digests, entry["report"])
+            intake = Intake(text, config, note, entry["intake"])
+            entry = _encode(work, entry, deque(), intake, iter(intake))
+        _end(work, entry, note)
 
 
-def _encode_large(
-    work: Path,
-    journal: Path,
-    config: CorpusConfig,
-    entry: dict[str, Any],
-    tokenizer: Tokenizer,
-    head: deque[Piece],
-    rest: Iterator[Piece],
-    intake: Intake,
-    num_bytes: int,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Write everything that is left of the source; the journal's last entry."""
-    share = config.val_fraction if entry["split"] == "document" else 0.0
-    chooser = DocumentSplit(share_threshold(share), entry["side"])
+def _encode(work: _Work, entry: Entry, head: deque[Piece], intake: Intake, rest: Iterator[Piece]) -> Entry:
+    """Write everything that is left of the source. Gives the journal's entry about it."""
+    chooser = DocumentSplit(entry["threshold"], entry["side"])
 
     def sided() -> Iterator[tuple[str, Piece]]:
         while head:
@@ -95,61 +111,79 @@ def _encode_large(
         for piece in rest:
             yield chooser.side_of(piece), piece
 
-    def state() -> dict[str, Any] | None:
+    def state() -> Entry | None:
         place = None if head else intake.state()
         return place and {"intake": place, "side": chooser.side}
 
     since = 0
-    with CorpusWriter(work, journal.parent, tokenizer, entry["written"], entry["num_marks"]) as writer:
-        for unit in write_units(writer, encode_units(tokenizer, gather(sided(), state), config.threads), num_bytes, progress):
+    with CorpusWriter(work.folder, work.notes, work.tokenizer, entry["written"], entry["num_marks"]) as writer:
+        encoded = encode_units(work.tokenizer, gather(sided(), state), work.config.threads)
+        for unit in write_units(writer, encoded, work.text.num_bytes, work.progress):
             since += unit.num_bytes
             if unit.state and since >= JOURNAL_BYTES:
                 writer.flush()
-                write_json(journal, {**entry, **unit.state, **writer.state()})
+                work.write_journal({**entry, **unit.state, **writer.state()})
                 since = 0
         writer.flush()
-        entry = {**entry, **writer.state(), "intake": intake.state(), "report": intake.report(), "phase": "written"}
-    write_json(journal, entry)
+        entry = {**entry, **writer.state(), "report": intake.report(), "phase": "written"}
+    work.write_journal(entry)
     return entry
 
 
-def _settle_tail(work: Path, journal: Path, config: CorpusConfig, entry: dict[str, Any], tokenizer: Tokenizer) -> tuple[Digests, Digests]:
+def _end(work: _Work, entry: Entry, note: Note) -> None:
+    digests = _settle_tail(work, entry)
+    finish(
+        work.folder,
+        work.text.name,
+        work.config,
+        work.tokenizer,
+        entry["split"],
+        entry["written"],
+        digests,
+        entry["report"],
+        entry["learned_from"],
+    )
+    if work.config.val_fraction and not entry["written"]["val"]["tokens"]:
+        note("no document was set aside for validation: there are too few. Set split to contiguous")
+
+
+def _settle_tail(work: _Work, entry: Entry) -> tuple[Digests, Digests]:
     """Move the end of a contiguous source to val. Gives the digests of either side; `entry` then tells what each holds."""
-    train = read_digests(journal.parent, "train")
+    train = read_digests(work.notes, "train")
     if entry["split"] == "document":
-        return train, read_digests(journal.parent, "val")
+        return train, read_digests(work.notes, "val")
     if entry["phase"] == "written":
-        border = tail.find_border(journal.parent, config.val_fraction)
-        entry |= {"written": tail.copy_tail(work, tokenizer, border, entry["written"]["train"]), "phase": "copied"}
-        write_json(journal, entry)
-    tail.cut_off_tail(work, tokenizer, entry["written"]["train"]["tokens"])
+        border = tail.find_border(work.notes, work.config.val_fraction)
+        entry |= {"written": tail.copy_tail(work.folder, work.tokenizer, border, entry["written"]["train"]), "phase": "copied"}
+        work.write_journal(entry)
+    tail.cut_off_tail(work.folder, work.tokenizer, entry["written"]["train"]["tokens"])
     return tail.digests_of(train, entry["written"])
 
 
-def _tokenizer_of_large(text: Source, config: CorpusConfig, split: str, head: list[Piece], progress: Progress) -> Tokenizer:
-    """Characters are collected in a reading of their own; bpe learns from the training text in `head`."""
+def _tokenizer_of(
+    text: Source, config: CorpusConfig, chooser: DocumentSplit, head: Iterable[Piece], progress: Progress
+) -> tuple[Tokenizer, Entry]:
+    """Characters are collected in a reading of their own; bpe learns from the training text in `head`, whose bytes are told."""
     if config.tokenizer == "char" and text.is_stream:
         raise ConfigError(
             f"{text.name}: tokenizer 'char' has to read so long a text twice, and this is a stream. "
             "Save it to a file and give that, or choose another tokenizer"
         )
-
-    def everything() -> Iterator[str]:
-        yield from (piece.text for piece in Intake(text, config, lambda _: None))
-
-    chooser = DocumentSplit(share_threshold(config.val_fraction if split == "document" else 0.0))
-    return make_tokenizer(config, everything, (piece.text for piece in head if chooser.side_of(piece) == "train"), progress)
+    training = [piece for piece in head if chooser.side_of(piece) == "train"]
+    everything = (piece.text for piece in Intake(text, config, lambda _: None))
+    tokenizer = make_tokenizer(config, everything, (piece.text for piece in training), progress)
+    return tokenizer, {"learned_from": sum(piece.num_bytes for piece in training) if config.tokenizer == "bpe" else 0}
 
 
-def _identity(text: Source, config: CorpusConfig) -> dict[str, Any]:
+def _identity(text: Source, config: CorpusConfig) -> Entry:
     """What must be the same for work to be taken up."""
     files = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in text.files]
     content = hashlib.sha256(json.dumps(files).encode()).hexdigest()
     return {"source": absolute_source(text.name), **corpus_settings(config), "content of the source": content[:12]}
 
 
-def _entry_to_go_on_with(journal: Path, text: Source, config: CorpusConfig) -> dict[str, Any]:
-    entry: dict[str, Any] = read_json(journal)
+def _entry_to_go_on_with(journal: Path, text: Source, config: CorpusConfig) -> Entry:
+    entry: Entry = read_json(journal)
     had, wanted = entry["identity"], _identity(text, config)
     if had["on_damaged"] == "error":  # no damage was met so far, so nothing would have been done otherwise
         had["on_damaged"] = wanted["on_damaged"]

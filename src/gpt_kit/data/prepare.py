@@ -10,6 +10,7 @@ A larger one streams through (large.py): its documents are set aside by their ha
 from __future__ import annotations
 
 import shutil
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from gpt_kit.data.corpus import Corpus, Progress, open_corpus
 from gpt_kit.data.encoding import encode_units, gather
 from gpt_kit.data.finish import finish, make_tokenizer, write_units
 from gpt_kit.data.intake import NOTHING_LEFT_OUT, Intake, Piece
-from gpt_kit.data.large import Note, prepare_large, was_begun
+from gpt_kit.data.large import Note, begin_large, go_on_with_large, was_begun
 from gpt_kit.data.sources import Source
 from gpt_kit.data.splitting import DocumentSplit, contiguous_sides, exact_threshold, is_by_document
 from gpt_kit.data.writing import CorpusWriter, read_digests
@@ -46,15 +47,15 @@ def prepare_corpus(
         return open_corpus(folder, verify=False)
     text = Source(source, config.text_key, config.streaming)
     if was_begun(folder) and not text.is_stream:
-        prepare_large(text, folder, config, None, progress, note)
+        go_on_with_large(text, folder, config, progress, note)
         return open_corpus(folder, verify=False)
     intake = Intake(text, config, note)
-    pieces = iter(intake)
-    head, is_whole = _head(pieces, progress)
+    rest = iter(intake)
+    head, is_whole = _head(rest, progress)
     if is_whole:
         _prepare_small(text, folder, config, head, intake, progress)
     else:
-        prepare_large(text, folder, config, (head, pieces, intake), progress, note)
+        begin_large(text, folder, config, head, intake, rest, progress, note)
     return open_corpus(folder, verify=False)
 
 
@@ -70,12 +71,12 @@ def _prepare_bins(source: str, files: dict[str, Path], folder: Path, config: Cor
         tokenizer.save(temporary)
         nothing = np.zeros(0, np.uint64)
         documents = sum(own["documents"] for own in written.values())
-        finish(temporary, source, config, tokenizer, split, written, (nothing, nothing), {**NOTHING_LEFT_OUT, "documents": documents})
+        finish(temporary, source, config, tokenizer, split, written, (nothing, nothing), {**NOTHING_LEFT_OUT, "documents": documents}, 0)
 
 
-def _head(pieces: Iterator[Piece], progress: Progress) -> tuple[list[Piece], bool]:
+def _head(pieces: Iterator[Piece], progress: Progress) -> tuple[deque[Piece], bool]:
     """The pieces up to SMALL_BYTES, and whether these are all."""
-    head, size = [], 0
+    head, size = deque[Piece](), 0
     for piece in pieces:
         head.append(piece)
         size += piece.num_bytes
@@ -86,16 +87,14 @@ def _head(pieces: Iterator[Piece], progress: Progress) -> tuple[list[Piece], boo
     return head, True
 
 
-def _prepare_small(text: Source, folder: Path, config: CorpusConfig, pieces: list[Piece], intake: Intake, progress: Progress) -> None:
+def _prepare_small(text: Source, folder: Path, config: CorpusConfig, pieces: deque[Piece], intake: Intake, progress: Progress) -> None:
     split = "document" if is_by_document(pieces, config) else "contiguous"
     if split == "document":
         chooser = DocumentSplit(exact_threshold(pieces, config.val_fraction))
         sided = [(chooser.side_of(piece), piece) for piece in pieces]
     else:
         sided = list(contiguous_sides(pieces, config.val_fraction))
-    tokenizer = make_tokenizer(
-        config, lambda: (piece.text for _, piece in sided), (p.text for side, p in sided if side == "train"), progress
-    )
+    tokenizer = make_tokenizer(config, (piece.text for _, piece in sided), (p.text for side, p in sided if side == "train"), progress)
     size = sum(piece.num_bytes for _, piece in sided)
     with atomic_folder(folder) as temporary:
         notes = temporary / PROGRESS
@@ -103,7 +102,8 @@ def _prepare_small(text: Source, folder: Path, config: CorpusConfig, pieces: lis
         with CorpusWriter(temporary, notes, tokenizer) as writer:
             for _ in write_units(writer, encode_units(tokenizer, gather(sided), config.threads), size, progress):
                 pass
+        learned_from = writer.written["train"]["bytes"] if config.tokenizer == "bpe" else 0
         digests = read_digests(notes, "train"), read_digests(notes, "val")
         tokenizer.save(temporary)
-        finish(temporary, text.name, config, tokenizer, split, writer.written, digests, intake.report())
+        finish(temporary, text.name, config, tokenizer, split, writer.written, digests, intake.report(), learned_from)
         shutil.rmtree(notes)

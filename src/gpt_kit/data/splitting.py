@@ -8,7 +8,7 @@ share of bytes; for a larger one it is the share itself. Contiguous: the end of 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
@@ -20,7 +20,7 @@ FEW_DOCUMENTS = 20  # below this, whole documents are too coarse to hit val_frac
 BUCKETS = 2**16
 
 
-def is_by_document(pieces: Sequence[Piece], config: CorpusConfig) -> bool:
+def is_by_document(pieces: Collection[Piece], config: CorpusConfig) -> bool:
     """What the setting `split` means for a source that begins with `pieces`."""
     return config.split == "document" or (config.split == "auto" and sum(piece.is_first for piece in pieces) >= FEW_DOCUMENTS)
 
@@ -44,7 +44,7 @@ def share_threshold(val_fraction: float) -> int:
     return int(val_fraction * 2**64)
 
 
-def exact_threshold(pieces: Sequence[Piece], val_fraction: float) -> int:
+def exact_threshold(pieces: Collection[Piece], val_fraction: float) -> int:
     """The threshold that gets closest to `val_fraction` of the bytes of `pieces`, with a document at least on either side.
 
     Raises: DataError where all documents are one.
@@ -63,7 +63,7 @@ def exact_threshold(pieces: Sequence[Piece], val_fraction: float) -> int:
     return (int(filled[number - 1]) + 1) * (2**64 // BUCKETS) if number else 0
 
 
-def contiguous_sides(pieces: Sequence[Piece], val_fraction: float) -> Iterator[tuple[str, Piece]]:
+def contiguous_sides(pieces: Collection[Piece], val_fraction: float) -> Iterator[tuple[str, Piece]]:
     """(side, piece), where the last `val_fraction` of the characters is set aside; the piece at the border is cut."""
     border = int(sum(len(piece.text) for piece in pieces) * (1 - val_fraction))
     is_begun = False

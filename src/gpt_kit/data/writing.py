@@ -6,6 +6,7 @@ The counts are only worth something for the tokens that lie on the disk, so `flu
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -58,6 +59,7 @@ class CorpusWriter:
             writer.flush()
         for file in (*self._digests.values(), self._marks):
             file.flush()
+            os.fsync(file.fileno())
 
     def state(self) -> dict[str, Any]:
         """What to go on with."""
