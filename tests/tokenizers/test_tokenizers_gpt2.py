@@ -158,3 +158,13 @@ def test_a_plain_gpt2_encoding_becomes_the_gpt2_tokenizer(gpt2: Tokenizer, patte
     wrapped = as_tokenizer(reference(pattern))
     assert wrapped.name == "gpt2" and wrapped.fingerprint == gpt2.fingerprint
     assert as_tokenizer(gpt2) is gpt2
+
+
+@given(
+    st.lists(st.text(alphabet="ab \n\t'.漢\ud83d<|endoftx>", max_size=12) | st.sampled_from(["<|endoftext|>", "a<|endoftext|>", " ", ""]))
+)
+def test_many_texts_at_once_are_encoded_like_one_by_one(texts: list[str]) -> None:
+    """In one call, joined by the end token; whatever the texts end and begin with, and also where they spell the end token."""
+    tokenizer = load_tokenizer("gpt2")
+    assert [ids.tolist() for ids in tokenizer.encode_arrays(texts)] == [tokenizer.encode(text) for text in texts]
+    assert [tokenizer.encode_array(text).tolist() for text in texts] == [tokenizer.encode(text) for text in texts]

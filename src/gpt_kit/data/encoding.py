@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ from gpt_kit.tokenizers import Tokenizer
 UNIT_BYTES = 1_000_000
 SIDES = ("train", "val")
 _WAITING_PER_THREAD = 3
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 @dataclass(slots=True)
@@ -71,17 +73,21 @@ def gather(sided: Iterable[tuple[str, Piece]], state: Callable[[], dict[str, Any
 
 def encode_units(tokenizer: Tokenizer, units: Iterable[Unit], threads: int = 0) -> Iterator[tuple[Unit, dict[str, NDArray[np.uint32]]]]:
     """Each unit with the ids (T,) of either side, in order. `threads`: 0 means one per core."""
+    return in_order(lambda unit: (unit, _encode(tokenizer, unit)), units, threads)
+
+
+def in_order(function: Callable[[A], B], items: Iterable[A], threads: int = 0) -> Iterator[B]:
+    """`function` of each item on a pool of threads, in order; only a few items wait at a time."""
     threads = threads or os.cpu_count() or 1
-    waiting: deque[tuple[Unit, Future[dict[str, NDArray[np.uint32]]]]] = deque()
+    waiting: deque[Future[B]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
-        for unit in units:
-            waiting.append((unit, pool.submit(_encode, tokenizer, unit)))
-            while waiting and (len(waiting) > _WAITING_PER_THREAD * threads or waiting[0][1].done()):
-                first, future = waiting.popleft()
-                yield first, future.result()
-        for unit, future in waiting:
-            yield unit, future.result()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            while waiting and (len(waiting) > _WAITING_PER_THREAD * threads or waiting[0].done()):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -89,6 +95,7 @@ def encode_units(tokenizer: Tokenizer, units: Iterable[Unit], threads: int = 0) 
 def _encode(tokenizer: Tokenizer, unit: Unit) -> dict[str, NDArray[np.uint32]]:
     opening = np.array([] if tokenizer.end_of_text_id is None else [tokenizer.end_of_text_id], dtype=np.uint32)
     parts: dict[str, list[NDArray[np.uint32]]] = {side: [] for side in SIDES}
-    for side, piece in unit.pieces:
-        parts[side] += [opening, tokenizer.encode_array(piece.text)] if piece.is_first else [tokenizer.encode_array(piece.text)]
-    return {side: np.concatenate(arrays) if arrays else opening[:0] for side, arrays in parts.items()}
+    arrays = tokenizer.encode_arrays([piece.text for _, piece in unit.pieces])
+    for (side, piece), ids in zip(unit.pieces, arrays, strict=True):
+        parts[side] += [opening, ids] if piece.is_first else [ids]
+    return {side: np.concatenate(own) if own else opening[:0] for side, own in parts.items()}

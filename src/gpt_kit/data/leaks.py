@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpt_kit.data.encoding import in_order
 from gpt_kit.data.shards import TokenArray
 
 WINDOW = 32
@@ -29,7 +30,7 @@ CHECKED_TOKENS = 32_000_000
 _BLOCK = 1 << 18
 _TABLE_BITS = 26
 _SEED = np.uint32(0x9E3779B1)
-_FACTORS = np.random.default_rng(20).integers(1, 2**63, WINDOW, dtype=np.uint64) | np.uint64(1)
+_FACTORS = np.random.default_rng(20).integers(1, 2**63, WINDOW // ANCHOR, dtype=np.uint64) | np.uint64(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Leaks:
 
 
 def find_leaks(train: TokenArray, val: TokenArray, end_of_text: int | None) -> Leaks:
-    """Compare the documents of `val`, parted by `end_of_text`, with all of `train`. Some 60 million tokens a second and core."""
+    """Compare the documents of `val`, parted by `end_of_text`, with all of `train`. Some 50 million tokens a second and core."""
     hashes, owners, places = _sampled_val(val, end_of_text)
     if not len(hashes) or len(train) < WINDOW:
         return Leaks(0, 0, None)
@@ -87,13 +88,18 @@ def _places_in(train: TokenArray, known: NDArray[np.uint64]) -> NDArray[np.int64
     table = np.zeros(1 << bits, dtype=bool)  # most windows of train are unknown, and one look here says so
     shift = np.uint64(64 - bits)
     table[known >> shift] = True
-    for start, ids in _blocks(train, 1):
+
+    def look_up(block: tuple[int, NDArray[Any]]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+        start, ids = block
         at, hashes = _sampled(ids)
         likely = table[hashes >> shift]
         at, hashes = at[likely], hashes[likely]
         row = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
         right = known[row] == hashes
-        places[row[right]] = start + at[right]
+        return row[right], start + at[right]
+
+    for rows, found in in_order(look_up, _blocks(train, 1)):
+        places[rows] = found
     return places
 
 
@@ -110,9 +116,9 @@ def _sampled(ids: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.uint64]]:
     while span < ANCHOR:  # by doubling: the hash of 2n tokens from those of n
         anchor = (anchor[:-span] ^ (anchor[:-span] >> np.uint32(15))) * np.uint32(0x85EBCA6B) + anchor[span:]
         span *= 2
-    anchor = anchor[: len(ids) - WINDOW + 1]
+    groups, anchor = anchor, anchor[: len(ids) - WINDOW + 1]
     at = np.flatnonzero(((anchor ^ (anchor >> np.uint32(16))) * _SEED) < np.uint32(2**32 // SAMPLED))
     hashes = np.zeros(len(at), dtype=np.uint64)
-    for offset in range(WINDOW):
-        hashes += ids[at + offset].astype(np.uint64) * _FACTORS[offset]
+    for offset, factor in zip(range(0, WINDOW, ANCHOR), _FACTORS, strict=True):
+        hashes += groups[at + offset] * factor
     return at, (hashes ^ (hashes >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15)

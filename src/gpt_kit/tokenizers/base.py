@@ -55,6 +55,10 @@ class Tokenizer(ABC):
 
         return numpy.asarray(self.encode(text), dtype=numpy.uint32)
 
+    def encode_arrays(self, texts: Sequence[str]) -> list[NDArray[np.uint32]]:
+        """`encode_array` for each text, on the calling thread."""
+        return [self.encode_array(text) for text in texts]
+
     def encode_batch(self, texts: Sequence[str], threads: int | None = None) -> list[list[int]]:
         """`encode` for each text, on several threads where the kind can use them (None: as many as help)."""
         del threads
