@@ -21,7 +21,8 @@ class PrepareArguments:
 
     source: tyro.conf.Positional[str]
     """A file (.txt .md .jsonl .json .parquet, also .gz .zst), a folder, a glob, '-' for stdin, 'python-docs', a dataset of the hub
-    (owner/name, owner/name:config, openwebtext, fineweb-edu-10bt, bookcorpus, oasst1, tinyshakespeare, the-verdict), or .bin files."""
+    (owner/name, owner/name:config, openwebtext, fineweb-edu-10bt, bookcorpus, oasst1, tinyshakespeare, the-verdict), .bin files, or
+    a folder of corpora to be joined."""
     out: Path
     """The corpus's folder; it appears when it is whole. Stopped work is taken up by the same command."""
     format: Literal["shards", "bin"] = "shards"

@@ -22,6 +22,7 @@ from gpt_kit.data.corpus import Corpus, Progress, open_corpus
 from gpt_kit.data.encoding import encode_units, gather
 from gpt_kit.data.finish import finish, make_tokenizer, write_units
 from gpt_kit.data.intake import NOTHING_LEFT_OUT, Intake, Piece
+from gpt_kit.data.join import corpora_in, link_shards, opened
 from gpt_kit.data.large import Note, begin_large, go_on_with_large, was_begun
 from gpt_kit.data.sources import Source
 from gpt_kit.data.splitting import DocumentSplit, contiguous_sides, exact_threshold, is_by_document
@@ -31,6 +32,8 @@ from gpt_kit.files import PROGRESS, atomic_folder
 from gpt_kit.tokenizers import load_tokenizer
 
 SMALL_BYTES = 64_000_000
+NOTHING = np.zeros(0, np.uint64)
+"""No digests: what was prepared elsewhere has left none."""
 
 
 def prepare_corpus(
@@ -44,6 +47,9 @@ def prepare_corpus(
     """
     if files := bin_files(source):
         _prepare_bins(source, files, folder, config)
+        return open_corpus(folder, verify=False)
+    if parts := corpora_in(source):
+        _join(source, parts, folder, config)
         return open_corpus(folder, verify=False)
     text = Source(source, config.text_key, config.streaming)
     if was_begun(folder) and not text.is_stream:
@@ -69,9 +75,19 @@ def _prepare_bins(source: str, files: dict[str, Path], folder: Path, config: Cor
     with atomic_folder(folder) as temporary:
         split, written = import_bins(files, temporary, tokenizer, config.val_fraction)
         tokenizer.save(temporary)
-        nothing = np.zeros(0, np.uint64)
         documents = sum(own["documents"] for own in written.values())
-        finish(temporary, source, config, tokenizer, split, written, (nothing, nothing), {**NOTHING_LEFT_OUT, "documents": documents}, 0)
+        finish(temporary, source, config, tokenizer, split, written, (NOTHING, NOTHING), {**NOTHING_LEFT_OUT, "documents": documents}, 0)
+
+
+def _join(source: str, parts: list[Path], folder: Path, config: CorpusConfig) -> None:
+    corpora = opened(parts)
+    tokenizer = corpora[0].tokenizer
+    with atomic_folder(folder) as temporary:
+        written = link_shards(corpora, temporary)
+        tokenizer.save(temporary)
+        split = corpora[0].info["split"] if len({corpus.info["split"] for corpus in corpora}) == 1 else "mixed"
+        documents = sum(own["documents"] for own in written.values())
+        finish(temporary, source, config, tokenizer, split, written, (NOTHING, NOTHING), {**NOTHING_LEFT_OUT, "documents": documents}, 0)
 
 
 def _head(pieces: Iterator[Piece], progress: Progress) -> tuple[deque[Piece], bool]:

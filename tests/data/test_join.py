@@ -1,0 +1,55 @@
+"""Parts that many machines prepared become the corpus that one would have made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gpt_kit.config import CorpusConfig
+from gpt_kit.data import encoding, prepare, prepare_corpus
+from gpt_kit.errors import DataError
+from gpt_kit.files import check_manifest
+
+BYTES = CorpusConfig(tokenizer="byte")
+END = 256
+
+
+@pytest.fixture
+def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three sources, each larger than what counts as small here, and all of them in one folder."""
+    monkeypatch.setattr(prepare, "SMALL_BYTES", 1500)
+    monkeypatch.setattr(encoding, "UNIT_BYTES", 300)
+    (tmp_path / "texts").mkdir()
+    for part in range(3):
+        rows = [json.dumps({"text": f"part {part}, document {i} " + "word " * (i % 9)}) for i in range(60)]
+        (tmp_path / "texts" / f"{part}.jsonl").write_text("\n".join(rows))
+        prepare_corpus(str(tmp_path / "texts" / f"{part}.jsonl"), tmp_path / "parts" / str(part), BYTES)
+    return tmp_path
+
+
+def documents_in(tokens) -> list[bytes]:
+    ids = tokens.read(0, len(tokens))
+    return [bytes(part[1:].tolist()) for part in np.split(ids, np.flatnonzero(ids == END))[1:]]
+
+
+@pytest.mark.parametrize("source", ["parts", "parts/*"])
+def test_the_parts_together_are_the_whole(parts: Path, source: str) -> None:
+    """The same documents on the same side, in the same order, as one preparation of all files."""
+    joined = prepare_corpus(str(parts / source), parts / "joined", BYTES)
+    whole = prepare_corpus(str(parts / "texts"), parts / "whole", BYTES)
+    for side in ("train", "val"):
+        assert documents_in(getattr(joined, side)) == documents_in(getattr(whole, side)) != []
+        for name in ("tokens", "documents", "bytes", "characters"):
+            assert joined.info[side][name] == whole.info[side][name]
+    assert joined.info["split"] == "document"
+    check_manifest(parts / "joined")
+
+
+def test_parts_of_different_tokenizers_are_refused(parts: Path) -> None:
+    prepare_corpus(str(parts / "texts" / "0.jsonl"), parts / "parts" / "3", CorpusConfig(tokenizer="gpt2"))
+    with pytest.raises(DataError, match=r"parts/3: cut by tokenizer <gpt2 .* but .*parts/0 by <byte"):
+        prepare_corpus(str(parts / "parts"), parts / "joined", BYTES)
+    assert not (parts / "joined").exists()
