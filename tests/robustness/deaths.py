@@ -1,13 +1,16 @@
-"""Die before every single change to the disk, one after the other.
+"""Die before every single change to the disk, or find the disk full there, one after the other.
 
 `die_everywhere(act, run, folder)` copies the run and lets a forked process do `act(copy)`; before its first change to the disk that
 process is gone. Another copy, and it is gone before the second change; and so on, until one lives to the end. Python itself reports
 each change (audit events: a file opened for writing, renamed, removed, a folder made); safetensors, which it does not see, is
 wrapped: half of a tensor file is there when its process dies.
+
+With `full`, nobody dies: what would be written, made or renamed is refused, as the system refuses it where no room is left.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
@@ -19,31 +22,36 @@ import safetensors.torch
 
 KILLED = 137
 CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.chmod", "os.truncate", "shutil.rmtree"}
+NEEDING_ROOM = {"os.rename", "os.mkdir", "os.link"}
 WRITING = os.O_WRONLY | os.O_RDWR
 
 
-def die_everywhere(act: Callable[[Path], object], run: Path, folder: Path) -> None:
-    """Leaves folder/0000, folder/0001 … as each death left them, with what it died before in a file `died`. The last one lived."""
-    number, code = 0, KILLED
-    while code == KILLED:
+def die_everywhere(act: Callable[[Path], object], run: Path, folder: Path, full: bool = False) -> None:
+    """Leaves folder/0000, folder/0001 … as each death left them, with what it died before in a file `died`. The last one lived.
+
+    What `act` raised stands in a file `error`.
+    """
+    number, died = 0, True
+    while died:
         copy = folder / f"{number:04d}"
         shutil.copytree(run, copy)
         process = os.fork()
         if process == 0:
-            die_before_change(number, copy)
+            stop_before_change(number, copy, full)
             try:
                 act(copy)
-            except BaseException:
-                os._exit(1)
+            except BaseException as error:
+                (copy / "error").write_text(f"{type(error).__name__}: {error}")
             os._exit(0)
-        code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        os.waitpid(process, 0)
+        died = (copy / "died").exists()
         number += 1
-    (folder / "exit_code").write_text(str(code))
 
 
-def die_before_change(number: int, run: Path) -> None:
+def stop_before_change(number: int, run: Path, full: bool) -> None:
     """Arm this process; it cannot be disarmed."""
     changes = 0
+    no_room = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def count(what: str, *arguments: Any, half: Callable[[], object] = lambda: None) -> None:
         nonlocal changes
@@ -51,11 +59,14 @@ def die_before_change(number: int, run: Path) -> None:
             changes += 1  # the lines below change the disk as well
             half()
             (run / "died").write_text(f"{what} {' '.join(map(str, arguments))}")
+            if full:
+                raise no_room
             os._exit(KILLED)
         changes += 1
 
     def audit(event: str, arguments: tuple[Any, ...]) -> None:
-        if event in CHANGES or (event == "open" and arguments[2] & WRITING and str(run) in str(arguments[0])):
+        of_interest = NEEDING_ROOM if full else CHANGES
+        if event in of_interest or (event == "open" and arguments[2] & WRITING and str(run) in str(arguments[0])):
             count(event, *arguments[:2])
 
     save_file = safetensors.torch.save_file
@@ -72,7 +83,7 @@ def die_before_change(number: int, run: Path) -> None:
     sys.addaudithook(audit)
 
 
-def in_the_save_of(step: int, run: Path, folder: Path) -> None:
+def in_the_save_of(step: int, run: Path, folder: Path, full: bool = False) -> None:
     """To be called in a process that is about to train: when it comes to save `step`, that save dies everywhere; then all is over."""
     from gpt_kit.training import Trainer
 
@@ -86,7 +97,7 @@ def in_the_save_of(step: int, run: Path, folder: Path) -> None:
             trainer.run = copy
             save(trainer)
 
-        die_everywhere(act, run, folder)
+        die_everywhere(act, run, folder, full)
         os._exit(KILLED)
 
     Trainer.save = save_or_die
