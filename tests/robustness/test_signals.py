@@ -105,7 +105,7 @@ def test_a_signal_while_text_is_prepared(number: signal.Signals, raw_text: Path,
     begun = time.monotonic()
     assert main(["prepare", str(raw_text), "--out", str(whole)]) == 0
     longest = time.monotonic() - begun
-    for share in (0.2, 0.6):
+    for share in (0.15, 0.3):
         process = start(["prepare", str(raw_text), "--out", str(corpus)], log)
         process.join(share * longest)
         assert send(number, process) < MOST_SECONDS
@@ -116,7 +116,7 @@ def test_a_signal_while_text_is_prepared(number: signal.Signals, raw_text: Path,
 
     run = tmp_path / "run"
     process = start(train_words(raw_text, run, data__tokenizer="gpt2"), log)
-    process.join(0.5 * longest)
+    process.join(0.3 * longest)
     assert send(number, process) < MOST_SECONDS
     assert shell_code(process) == CODES[number] and "Traceback" not in log.read_text(), log.read_text()
     assert not (run / "corpus").exists()
