@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from gpt_kit.errors import ConfigError, DeviceError, GPTKitError
+from gpt_kit.runtime.meeting import meet
 
 Number = TypeVar("Number", int, float, Tensor)
 TORCHRUN = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what it tells a process, beside WORLD_SIZE
@@ -168,7 +169,7 @@ def start_world(device: torch.device, timeout_seconds: float) -> World:
             f"WORLD_SIZE is {size}, but {', '.join(missing)} is not set. Start several processes with torchrun: "
             "torchrun --nproc-per-node=N -m gpt_kit train …"
         )
-    rank, local_rank, backend = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"]), "gloo"
+    local_rank, backend, timeout = int(os.environ["LOCAL_RANK"]), "gloo", timedelta(seconds=timeout_seconds)
     if device.type == "cuda":
         if device.index != local_rank:
             raise DeviceError(
@@ -177,10 +178,11 @@ def start_world(device: torch.device, timeout_seconds: float) -> World:
         torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl"  # numbers and flags go between the CPUs and never wait for a GPU
     try:
-        torch.distributed.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds))
+        store, rank, size = meet(timeout)
+        torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
     except RuntimeError as error:
         raise GPTKitError(
-            f"rank {rank} did not find the other {size - 1} processes of this run within {timeout_seconds:g} s "
+            f"rank {os.environ['RANK']} did not find all {size} processes of this run within {timeout_seconds:g} s "
             f"at {os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']} ({str(error).splitlines()[0]})"
         ) from error
     return ProcessGroup(rank, size, timeout_seconds)
