@@ -138,7 +138,9 @@ def test_a_narrower_model_gets_heads_that_fit(run: Run, tmp_path: Path, text_fil
     assert "n_layer 1, n_embd 64, n_head 1" in out
 
 
-def test_resume_auto_with_a_text_starts_where_there_is_nothing_yet(run: Run, text_file: Path, tiny_flags: list[str], tmp_path: Path) -> None:
+def test_resume_auto_with_a_text_starts_where_there_is_nothing_yet(
+    run: Run, text_file: Path, tiny_flags: list[str], tmp_path: Path
+) -> None:
     """One command line for the start and for going on, as torchrun and schedulers give it; without a text it is a slip of the pen."""
     words = ["train", "--data", text_file, "--out", tmp_path / "run", "--resume", "auto", *tiny_flags]
     code, out, _ = run(*words, "--training.max-steps", 4)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt_kit.cli.train import _parse
+from gpt_kit.cli.train import TrainArguments, parse_settings
 
 ROOT = Path(__file__).parents[2]
 DOCS, SLURM, KUBERNETES = (ROOT / name for name in ("docs/scaling.md", "examples/scaling/slurm.sbatch", "examples/scaling/kubernetes.yaml"))
@@ -33,7 +33,7 @@ def test_every_command_is_one_that_train_takes(monkeypatch: pytest.MonkeyPatch) 
     found = commands()
     assert len(found) == 4
     for words in found:
-        arguments = _parse(words)
+        arguments = parse_settings(TrainArguments, "train", words)
         assert arguments.out is not None and arguments.source
         assert (arguments.resume == "auto") == ("--resume" in words)
 
