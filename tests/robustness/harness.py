@@ -18,7 +18,7 @@ from typing import Any
 
 from gpt_kit.cli import main
 from gpt_kit.data import open_corpus
-from gpt_kit.files import check_manifest, read_json
+from gpt_kit.files import INCOMPLETE, check_manifest, read_json
 from gpt_kit.training import newest_sound_checkpoint, read_metrics
 
 STEPS, STEPS_PER_EPOCH = 22, 9
@@ -126,6 +126,17 @@ def assert_steps_counted_once(run: Path, *, until: int | None = STEPS) -> None:
     assert steps == list(range(1, (len(steps) if until is None else until) + 1))
     evaluated = [record["step"] for record in records if "val/loss" in record]
     assert len(set(evaluated)) == len(evaluated)
+
+
+def unlike_one_another(runs: list[Path]) -> list[Path]:
+    """One run of each kind: what is finished is equal to the last bit, and beside it lie left-overs of the same names."""
+    kinds: dict[tuple[object, ...], Path] = {}
+    for run in runs:
+        files = sorted(path for path in run.rglob("*") if path.is_file() and path.name not in (".lock", "died", "error"))
+        finished = tuple((str(path.relative_to(run)), path.read_bytes()) for path in files if INCOMPLETE not in str(path.relative_to(run)))
+        left_over = tuple(sorted(path.name.rsplit("-", 1)[0] for path in run.rglob(f"{INCOMPLETE}*")))
+        kinds.setdefault((finished, left_over), run)
+    return list(kinds.values())
 
 
 def sound_step(run: Path) -> int:

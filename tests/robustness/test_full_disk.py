@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from deaths import in_the_save_of
-from harness import assert_same_end, resume_words, shell_code, sound_step, start, train_words
+from harness import assert_same_end, resume_words, shell_code, sound_step, start, train_words, unlike_one_another
 
 from gpt_kit.cli import main
 
@@ -40,7 +40,10 @@ def test_no_room_at_any_write_of_a_save(refusals: list[tuple[str, str, Path]], u
     """The checkpoint before is intact, and from it the run ends as it would have."""
     steps = {sound_step(copy) for _, _, copy in refusals}
     assert steps == {10, 12}, "12 where only a pointer or the deletion of an old checkpoint was refused"
+    different = unlike_one_another([copy for _, _, copy in refusals])
     for refused, _, copy in refusals:
+        if copy not in different:
+            continue
         run = tmp_path / copy.name
         shutil.copytree(copy, run)
         assert main(resume_words(run)) == 0, refused

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 from deaths import KILLED, before_step, in_the_save_of, in_the_start_of
-from harness import assert_same_end, assert_steps_counted_once, resume_words, shell_code, sound_step, start, train_words
+from harness import assert_same_end, assert_steps_counted_once, resume_words, shell_code, sound_step, start, train_words, unlike_one_another
 
 from gpt_kit.cli import main
-from gpt_kit.files import INCOMPLETE
 
 KILLS, LONG_RUN = 30, 200
 
@@ -52,18 +51,20 @@ def test_thirty_kills_at_random_moments(corpus: Path, uninterrupted: Callable[..
 
 
 def check_every_death(whole: Path, folder: Path, sound: int) -> list[str]:
-    """Every copy goes on to the end. Gives what each died before."""
+    """Every copy that differs from the others goes on to the end. Gives what each died before."""
     died, copies = [], sorted(folder.iterdir())
+    resumed = unlike_one_another(copies)
     assert not (copies[-1] / "died").exists() and not (copies[-1] / "error").exists(), "the last one should have lived"
     for copy in copies:
         died.append((copy / "died").read_text() if (copy / "died").exists() else "nothing: it lived")
         assert sound_step(copy) >= sound, f"{copy.name} died before {died[-1]}: the sound checkpoint was lost"
+        if copy not in resumed:
+            continue
         assert main(resume_words(copy)) == 0, f"{copy.name} died before {died[-1]}"
         try:
             assert_same_end(whole, copy)
         except AssertionError as error:
             raise AssertionError(f"{copy.name} died before {died[-1]}") from error
-        shutil.rmtree(copy)
     return died
 
 
@@ -95,15 +96,17 @@ def test_a_kill_at_every_point_of_a_start(corpus: Path, uninterrupted: Callable[
         assert any(point in what for what in died), f"none died before {point}"
 
 
-@pytest.mark.xfail(strict=True, reason="prune_checkpoints removes what a kill left with rmtree, which leaves files where they are")
-def test_a_pointer_that_a_kill_left_half_written_is_removed(corpus: Path, tmp_path: Path) -> None:
-    """`last` is written under a temporary name as well: `.incomplete-last-…`, a file."""
+@pytest.mark.xfail(
+    strict=True, reason="what a kill left is removed with rmtree, which leaves files where they are, and only below checkpoints/"
+)
+@pytest.mark.parametrize("name", ["checkpoints/.incomplete-last-0123abcd", ".incomplete-metrics.jsonl-0123abcd"])
+def test_a_file_that_a_kill_left_half_written_is_removed(name: str, corpus: Path, tmp_path: Path) -> None:
+    """Small files are written under a temporary name as well, which a kill leaves behind."""
     run = tmp_path / "run"
     assert main(train_words(corpus, run, training__max_steps=4)) == 0
-    left = run / "checkpoints" / f"{INCOMPLETE}last-0123abcd"
-    left.write_text("step-000")
+    (run / name).write_text("step-000")
     assert main([*resume_words(run), "--training.max-steps", "8"]) == 0
-    assert not left.exists()
+    assert not (run / name).exists()
 
 
 @pytest.mark.xfail(strict=True, reason="records after the checkpoint are dropped at once, checkpoints after it only at the next save")

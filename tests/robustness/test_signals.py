@@ -47,7 +47,7 @@ def send(number: signal.Signals, process: BaseProcess) -> float:
 def test_a_signal_at_a_random_moment(number: signal.Signals, corpus: Path, uninterrupted: Callable[..., Path], tmp_path: Path) -> None:
     start(["--version"], tmp_path / "first").join()  # the first child waits for the server's imports
     rng, codes = random.Random(number), []
-    for trial in range(10):
+    for trial in range(7):
         run, log = tmp_path / f"run-{trial}", tmp_path / f"log-{trial}"
         process = start(train_words(corpus, run), log)
         wait_for(log.exists)
@@ -61,7 +61,7 @@ def test_a_signal_at_a_random_moment(number: signal.Signals, corpus: Path, unint
         else:  # before the first step: the same words start it
             assert main(train_words(corpus, run)) == 0, log.read_text()
         assert_same_end(uninterrupted(), run)
-    assert codes.count(CODES[number]) >= 3, "too few came in time"
+    assert codes.count(CODES[number]) >= 2, "too few came in time"
 
 
 @pytest.mark.slow
