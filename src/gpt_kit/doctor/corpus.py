@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt_kit.data import Corpus, open_corpus
+from gpt_kit.data.leaks import find_leaks
+from gpt_kit.data.shards import TokenArray
 from gpt_kit.doctor.checks import Check
 from gpt_kit.files import check_manifest
 from gpt_kit.tokenizers import Tokenizer
 
 HASHED_BYTES = 20 * 10**9  # up to here every byte is checked, in some seconds
 READ_TOKENS, CHUNKS = 64_000_000, 64  # of a long text, this much is read, in chunks from all over it
-NEEDLES, NEEDLE = 100, 32  # pieces of validation text, in tokens, that are looked for in the training text
-MOST_SHARED = 0.1
+MOST_LEAKED = 0.1  # of the documents of the validation text
 FEWEST_VAL_TOKENS = 1000  # the loss on fewer is known to no better than a few hundredths of a nat
 
 
@@ -78,13 +79,10 @@ def _same(corpus: Corpus, model_tokenizer: Tokenizer | None) -> tuple[bool, str]
 
 
 def _sides(corpus: Corpus) -> tuple[bool, str]:
-    if len(corpus.val) < NEEDLE:
-        return True, "no validation text"
-    haystack = b"".join(ids.astype("<i4").tobytes() for ids in [corpus.train.read(0, min(len(corpus.train), READ_TOKENS // 2))])
-    starts = np.unique(np.linspace(0, len(corpus.val) - NEEDLE, NEEDLES).astype(int))
-    found = sum(corpus.val.read(int(start), NEEDLE).astype("<i4").tobytes() in haystack for start in starts)
-    share = found / len(starts)
-    return share <= MOST_SHARED, f"{found} of {len(starts)} pieces of {NEEDLE} tokens occur in training text"
+    train = TokenArray([corpus.train.read(0, min(len(corpus.train), READ_TOKENS // 2))])
+    leaks = find_leaks(train, corpus.val, corpus.tokenizer.end_of_text_id)
+    near, checked = leaks.documents_near_training, leaks.documents_checked
+    return near <= MOST_LEAKED * checked, f"{near} of {checked} documents stand in training text, exactly or nearly"
 
 
 def _length(corpus: Corpus, length: int) -> tuple[bool, str]:
