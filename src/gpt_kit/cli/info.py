@@ -126,7 +126,7 @@ def _print_corpus(folder: Path) -> None:
     from gpt_kit.cli.display import console
     from gpt_kit.data import open_corpus
 
-    info = open_corpus(folder).info
+    info = open_corpus(folder, verify=False).info
     console.print(str(folder), style="bold")
     table = Table("part", "tokens", "documents", "bytes", "bytes per token", box=None, pad_edge=False)
     for column in table.columns[1:]:

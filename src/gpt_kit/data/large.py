@@ -193,7 +193,7 @@ def _entry_to_go_on_with(journal: Path, text: Source, config: CorpusConfig) -> E
             f"{journal.parents[1]}: holds a preparation that was begun otherwise ({'; '.join(changes)}). "
             "Finish it with what it was begun with, or delete that folder to begin anew"
         )
-    return entry
+    return {**entry, "identity": wanted}
 
 
 def _empty(folder: Path) -> None:

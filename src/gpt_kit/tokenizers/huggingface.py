@@ -10,11 +10,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpt_kit.errors import TokenizerError
 from gpt_kit.tokenizers.base import END_OF_TEXT, Tokenizer, well_formed
 from gpt_kit.tokenizers.document import content_digest, special_tokens_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 GPT1_CONTENT_DIGEST = "808c8c9229faefb786270c68a1b83d86f1aeb0eff202891923ac0479cfb46359"
 """`content_digest` of GPT-1's document; its 40,478 entries are too many to compare by eye and few enough to hash."""
@@ -56,6 +60,12 @@ class HuggingFaceTokenizer(Tokenizer):
             return [self.encode(text) for text in texts]
         encodings = self._tokenizer.encode_batch_fast([well_formed(text) for text in texts], add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
+
+    def encode_arrays(self, texts: Sequence[str]) -> list[NDArray[np.uint32]]:
+        """As the base class says, in one call into the library, which works on its own threads."""
+        import numpy
+
+        return [numpy.asarray(ids, dtype=numpy.uint32) for ids in self.encode_batch(texts)]
 
     def document(self) -> dict[str, Any]:
         """The document that the library writes."""
