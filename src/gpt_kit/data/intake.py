@@ -6,12 +6,10 @@ a later process can go on where this one stopped.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from gpt_kit.config import CorpusConfig
 from gpt_kit.data.damage import Damage
@@ -26,8 +24,7 @@ NOTHING_LEFT_OUT: dict[str, Any] = {"documents": 0, "empty": 0, **{name: {} for 
 """The report on a source without text."""
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A document, or a piece of one."""
 
     text: str
@@ -88,7 +85,7 @@ class Intake:
             return None
         return {
             "file": self._file,
-            "position": dataclasses.asdict(self._position),
+            "position": self._position._asdict(),
             "open_digest": self._open_digest.hex(),
             "documents": self.documents,
             "empty": self.empty,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 SEPARATOR = b"<|endoftext|>"
 """Stands between the documents of a text file, alone on a line or not. It never reaches a document."""
@@ -18,8 +18,7 @@ _BREAKS_TRIED = 1000
 _LONGEST_UTF8_TAIL = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """A place between two pieces of one file, from which reading can go on."""
 
     offset: int = 0
@@ -48,8 +47,7 @@ class Document:
     """The place behind it; None inside a record, where reading cannot begin."""
 
 
-@dataclass(frozen=True, slots=True)
-class RawPiece:
+class RawPiece(NamedTuple):
     """A stretch of a text file, still as bytes."""
 
     data: bytes

@@ -7,7 +7,6 @@ share of bytes; for a larger one it is the share itself. Contiguous: the end of 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Iterator
 
 import numpy as np
@@ -78,4 +77,4 @@ def contiguous_sides(pieces: Collection[Piece], val_fraction: float) -> Iterator
 
 
 def _part(piece: Piece, text: str, *, is_first: bool, is_last: bool) -> Piece:
-    return dataclasses.replace(piece, text=text, num_bytes=len(text.encode()), is_first=is_first, is_last=is_last)
+    return piece._replace(text=text, num_bytes=len(text.encode()), is_first=is_first, is_last=is_last)
