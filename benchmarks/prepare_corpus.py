@@ -118,7 +118,7 @@ def measure_memory(megabytes: int, threads: int) -> None:
         began = time.perf_counter()
         peak = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()[-1]
         seconds, size = time.perf_counter() - began, path.stat().st_size / 1e6
-        print(f"{size:,.0f} MB of text in {seconds:.0f} s ({size / seconds:.1f} MB/s): peak memory {int(peak) / 1e6:.2f} GB")
+        print(f"{size:,.0f} MB of text in {seconds:.0f} s ({size / seconds:.1f} MB/s): peak memory {int(peak) / 1e9:.2f} GB")
 
 
 def main() -> None:

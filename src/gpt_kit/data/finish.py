@@ -12,7 +12,7 @@ from gpt_kit.data.corpus import FORMAT, INFO, Progress, absolute_source, corpus_
 from gpt_kit.data.duplicates import Digests, count_duplicates
 from gpt_kit.data.encoding import SIDES, Unit
 from gpt_kit.data.leaks import WINDOW, find_leaks
-from gpt_kit.data.shards import TokenArray, open_shard
+from gpt_kit.data.shards import ShardReader, TokenArray
 from gpt_kit.data.writing import CorpusWriter, Written
 from gpt_kit.files import write_json
 from gpt_kit.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
@@ -51,7 +51,7 @@ def finish(
     """Write corpus.json. `learned_from`: bytes of training text that a bpe tokenizer learned from."""
     duplicates, seen = count_duplicates(*digests)
     shards = {side: sorted(path.name for path in folder.glob(f"{side}-*.tokens")) for side in SIDES}
-    sides = {side: TokenArray([open_shard(folder / name, tokenizer.fingerprint) for name in shards[side]]) for side in SIDES}
+    sides = {side: TokenArray([ShardReader(folder / name, tokenizer.fingerprint) for name in shards[side]]) for side in SIDES}
     leaks = find_leaks(sides["train"], sides["val"], tokenizer.end_of_text_id)
     example: dict[str, Any] | None = leaks.example and {
         **leaks.example,

@@ -31,7 +31,7 @@ from gpt_kit.errors import DataError
 from gpt_kit.files import PROGRESS, atomic_folder
 from gpt_kit.tokenizers import load_tokenizer
 
-SMALL_BYTES = 64_000_000
+SMALL_BYTES = 32_000_000
 NOTHING = np.zeros(0, np.uint64)
 """No digests: what was prepared elsewhere has left none."""
 

@@ -140,6 +140,23 @@ def open_shard(path: Path, fingerprint: str) -> NDArray[np.generic]:
     return np.memmap(path, dtype=dtype, mode="r", offset=HEADER.size, shape=(count,))
 
 
+class ShardReader:
+    """The ids of a sound shard, read where they are asked for: mapped pages would count as memory of a process that passes by once."""
+
+    def __init__(self, path: Path, fingerprint: str) -> None:
+        """Raises: DataError as `open_shard`."""
+        mapped = open_shard(path, fingerprint)
+        self.path, self.dtype, self._length = path, mapped.dtype, len(mapped)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, place: slice) -> NDArray[np.generic]:
+        start, stop, _ = place.indices(self._length)
+        offset = HEADER.size + start * self.dtype.itemsize
+        return np.fromfile(self.path, dtype=self.dtype, count=max(0, stop - start), offset=offset)
+
+
 def verify_shards(folder: Path, names: Sequence[str], progress: Callable[[str, int, int], None]) -> None:
     """Compare shards with the manifest of their folder. Raises: DataError naming the first that differs."""
     if not (folder / MANIFEST).is_file():
@@ -161,7 +178,7 @@ def verify_shards(folder: Path, names: Sequence[str], progress: Callable[[str, i
 class TokenArray:
     """Several arrays of ids, read as one long one."""
 
-    def __init__(self, parts: Sequence[NDArray[np.generic]]) -> None:
+    def __init__(self, parts: Sequence[NDArray[np.generic] | ShardReader]) -> None:
         self.parts = [part for part in parts if len(part)]
         self.ends = np.cumsum([len(part) for part in self.parts])
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from gpt_kit.data.duplicates import Digests
-from gpt_kit.data.shards import ShardWriter, TokenArray, open_shard
+from gpt_kit.data.shards import ShardReader, ShardWriter, TokenArray
 from gpt_kit.data.writing import MARK, Written, mark_file
 from gpt_kit.tokenizers import Tokenizer
 
@@ -32,7 +32,7 @@ def copy_tail(folder: Path, tokenizer: Tokenizer, border: dict[str, int], whole:
     """Write what stands behind `border` in the training shards as validation shards. Gives what either side then holds."""
     for stale in folder.glob("val-*.tokens"):
         stale.unlink()
-    train = TokenArray([open_shard(path, tokenizer.fingerprint) for path in sorted(folder.glob("train-*.tokens"))])
+    train = TokenArray([ShardReader(path, tokenizer.fingerprint) for path in sorted(folder.glob("train-*.tokens"))])
     with ShardWriter(folder, "val", tokenizer.vocab_size, tokenizer.fingerprint) as val:
         if border["in_document"] and tokenizer.end_of_text_id is not None:
             val.write([tokenizer.end_of_text_id])
