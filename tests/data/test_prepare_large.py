@@ -216,7 +216,7 @@ def stop_after(lines: int):
     return progress
 
 
-@pytest.mark.parametrize("step", ["find_border", "copy_tail", "cut_off_tail", "digests_of"])
+@pytest.mark.parametrize("step", ["copy_tail", "cut_off_tail"])
 def test_a_stop_while_the_end_is_moved_is_made_up_for(folder_of_files: Path, tmp_path: Path, monkeypatch, step: str) -> None:
     """Before and after each step of moving the end of a contiguous source, and then a second time."""
     config = CorpusConfig(on_damaged="skip", split="contiguous")
