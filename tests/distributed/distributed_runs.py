@@ -18,13 +18,14 @@ SETTINGS = {
     "training.max-steps": STEPS, "training.batch-size": 5, "training.micro-batch-size": 2, "training.warmup-steps": 3,
     "training.learning-rate": 0.01, "training.precision": "float32", "training.device": "cpu", "evaluation.interval": 4,
     "evaluation.sample-tokens": 3, "checkpoints.interval": 4, "checkpoints.keep": 9, "logging.interval": 1,
+    "training.rank-timeout-seconds": 60,
 }  # fmt: skip
 NO_DROPOUT = [f"--model.{place}-dropout=0" for place in ("embedding", "attention", "residual")]  # each process has masks of its own
 FLAGS = [*(f"--{name}={value}" for name, value in SETTINGS.items()), *NO_DROPOUT]
 
 
 def torchrun(words: list[Any], *, restarts: int = 0, **environment: Any) -> subprocess.Popen[str]:
-    """Two processes of `gpt_kit train WORDS`, started by torchrun; a context that has not ended is killed with all it started."""
+    """Two processes of `gpt_kit train WORDS`, started by torchrun."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", f"--max-restarts={restarts}"]
     return start([*launcher, str(WORKER), "train", *words], environment)
 
@@ -46,12 +47,13 @@ def start(words: list[Any], environment: dict[str, Any]) -> subprocess.Popen[str
 
 
 def finish(process: subprocess.Popen[str], seconds: float = 120) -> tuple[int, str]:
-    """Exit code and everything it said."""
+    """Exit code and everything it said. What takes too long is told to stop, so that torchrun takes its processes with it."""
     try:
         said, _ = process.communicate(timeout=seconds)
-    finally:
-        process.kill()
-        process.wait()
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        said, _ = process.communicate(timeout=60)
+        raise AssertionError(f"still running after {seconds} s:\n{said}") from None
     return process.returncode, said
 
 
