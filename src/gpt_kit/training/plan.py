@@ -168,10 +168,10 @@ def probe(
 
     `count(rows)` gives a step's memory; checkpoints are tried out in `folder`. None where not even one window would fit.
     """
-    process, started = used_memory(device), time.perf_counter()
-    room = free_memory(device)
+    process, room = used_memory(device), free_memory(device)
     if HEAP_ALLOWANCE * count(1).total > room:
         return None
+    started = time.perf_counter()
     model = GPTModel(config.model).to(device).train()
     model.activation_checkpointing = config.training.activation_checkpointing
     optimizers = Optimizers(model, config.training, device)
