@@ -47,7 +47,7 @@ def test_a_file_is_replaced_whole_and_leaves_no_temporary(tmp_path: Path) -> Non
 def test_a_full_disk_keeps_the_old_file_and_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     write_atomically(tmp_path / "file", "old")
     fill_disk(monkeypatch, code)
-    with pytest.raises(GPTKitError, match=r"the disk is full \([\d,]+ bytes free\)") as caught:
+    with pytest.raises(GPTKitError, match=r"the disk is full \(3 bytes needed, [\d,]+ bytes free\)") as caught:
         write_atomically(tmp_path / "file", "new")
     assert caught.value.exit_code == 1
     assert (tmp_path / "file").read_text() == "old"

@@ -41,6 +41,14 @@ class FolderInUseError(InputError):
     """Another process is writing into this folder."""
 
 
+class DiskFullError(GPTKitError):
+    """No room to write. What was there before is intact. `needed_bytes` is 0 where that is not known."""
+
+    def __init__(self, message: str, needed_bytes: int = 0) -> None:
+        super().__init__(message)
+        self.needed_bytes = needed_bytes
+
+
 class RunStopped(GPTKitError):
     """A signal asked the run to stop; everything was saved first. `exit_code` is 128 + the signal's number, as shells count."""
 

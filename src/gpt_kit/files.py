@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpt_kit.errors import CheckpointError, DataError, FolderInUseError, GPTKitError
+from gpt_kit.errors import CheckpointError, DataError, DiskFullError, FolderInUseError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,13 +35,13 @@ _LOCK = ".lock"
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write `content` to `path`; a reader sees the old file or the whole new one.
 
-    Raises: GPTKitError when the disk is full (the old file is kept).
+    Raises: DiskFullError (the old file is kept).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f"{INCOMPLETE}{path.name}-{uuid.uuid4().hex[:8]}")
     try:
-        with _full_disk_explained(path), open(temporary, "wb") as file:
+        with full_disk_explained(path, len(data)), open(temporary, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -52,28 +52,31 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: Path, *, keep_others: bool = False) -> Iterator[Path]:
+def atomic_folder(path: Path, *, keep_others: bool = False, needed_bytes: int = 0) -> Iterator[Path]:
     """Yield a temporary folder that becomes `path` when the block ends without an error.
 
     The manifest is written for the caller. Where `path` exists it is replaced as a whole; with `keep_others`, files of it that the
-    block does not write are taken over (as hard links where the disk has them).
-    Raises: DataError when `path` is a file or the current folder; GPTKitError when the disk is full. In both cases nothing is left
-    behind, and an earlier folder is intact.
+    block does not write are taken over (as hard links where the disk has them). Where `needed_bytes` says how much will be written,
+    too small a disk is refused before anything is.
+    Raises: DataError when `path` is a file or the current folder; DiskFullError. In both cases nothing is left behind, and an
+    earlier folder is intact.
     """
     path = _replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{INCOMPLETE}{path.name}-{uuid.uuid4().hex[:8]}")
-    temporary.mkdir()
-    try:
-        with _full_disk_explained(path):
+    with full_disk_explained(path, needed_bytes):
+        if free_bytes(path) < needed_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        try:
+            temporary.mkdir()
             yield temporary
             write_manifest(temporary)
             if keep_others and path.exists():
                 _take_over_others(path, temporary)
             _flush_below(temporary)
-        _publish(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            _publish(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def incomplete_folder(path: Path) -> Path:
@@ -92,7 +95,7 @@ def resumable_folder(path: Path) -> Iterator[Path]:
     path = _replaceable(path)
     temporary = incomplete_folder(path)
     with lock_folder(temporary):
-        with _full_disk_explained(path):
+        with full_disk_explained(path):
             yield temporary
             write_manifest(temporary)
             _flush_below(temporary)
@@ -140,8 +143,8 @@ def write_manifest(folder: Path) -> None:
     write_json(folder / MANIFEST, hashes)
 
 
-def check_manifest(folder: Path, suffix: str = "") -> None:
-    """Compare every file of `folder` (whose name ends with `suffix`) with its manifest.
+def check_manifest(folder: Path, but_not: str = "") -> None:
+    """Compare every file of `folder`, but not those in its subfolder `but_not`, with its manifest.
 
     Raises: CheckpointError that names the first file that is missing or differs.
     """
@@ -154,7 +157,7 @@ def check_manifest(folder: Path, suffix: str = "") -> None:
     if not isinstance(hashes, dict) or not hashes:
         raise CheckpointError(f"{folder}: {MANIFEST} lists no files, so it is damaged. Choose another checkpoint")
     for name, expected in hashes.items():
-        if not name.endswith(suffix):
+        if but_not and name.startswith(f"{but_not}/"):
             continue
         file = folder / name
         if not file.is_file():
@@ -163,7 +166,7 @@ def check_manifest(folder: Path, suffix: str = "") -> None:
         if found != expected:
             raise CheckpointError(
                 f"{folder}: {name} does not match its manifest (SHA-256 {found[:8]}…, expected {str(expected)[:8]}…). "
-                "The file is damaged. Choose another checkpoint"
+                f"The file is damaged: choose another checkpoint. If you changed it yourself, delete {MANIFEST}"
             )
 
 
@@ -199,11 +202,37 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors as safetensors (with the `format: pt` mark that `transformers` asks for)."""
     from safetensors.torch import save_file
 
-    with _full_disk_explained(path):
+    with full_disk_explained(path, sum(tensor.nbytes for tensor in tensors.values())):
         path.touch()
         usual_mode = path.stat().st_mode
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
         path.chmod(usual_mode)  # safetensors leaves files that only their owner can read
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that this user may still write on the disk of `path`, which itself need not exist."""
+    return shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.exists())).free
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error means that there is no room, from the system or from safetensors, which words it in its own way."""
+    no_room = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return no_room or isinstance(error, DiskFullError) or "No space left on device" in str(error)
+
+
+@contextlib.contextmanager
+def full_disk_explained(path: Path, needed_bytes: int = 0) -> Iterator[None]:
+    """Turn the many errors of a full disk into one DiskFullError that names `path` and the bytes needed and free."""
+    try:
+        yield
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        needed_bytes = needed_bytes or getattr(error, "needed_bytes", 0)
+        needed = f"{needed_bytes:,} bytes needed, " if needed_bytes else ""
+        raise DiskFullError(
+            f"{path}: the disk is full ({needed}{free_bytes(path):,} bytes free). What was there before is intact; make room", needed_bytes
+        ) from error
 
 
 @contextlib.contextmanager
@@ -274,18 +303,3 @@ def _flush_to_disk(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-@contextlib.contextmanager
-def _full_disk_explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        # safetensors reports a full disk as its own error, with the system's message inside.
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or "No space left on device" in str(error):
-            free = shutil.disk_usage(path.parent).free
-            raise GPTKitError(
-                f"{path}: the disk is full ({free:,} bytes free). Nothing was overwritten; make room and try again"
-            ) from error
-        raise

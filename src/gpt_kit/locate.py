@@ -44,14 +44,18 @@ def run_of(path: Path) -> Path | None:
 
 
 def best_checkpoint(run: Path) -> Path:
-    """The checkpoint that a run's `best` names, or else its `last`. Raises: CheckpointError when the run has saved none."""
-    for pointer in ("best", "last"):
-        file = run / "checkpoints" / pointer
-        if file.is_file():
-            folder = run / "checkpoints" / file.read_text(encoding="utf-8").strip()
-            if folder.is_dir():
-                return folder
+    """The checkpoint that a run's `best` names, or else its `last`, or else the newest. Raises: CheckpointError when it has none."""
+    if folder := pointed_to(run, "best") or pointed_to(run, "last") or max((run / "checkpoints").glob("step-*"), default=None):
+        return folder
     raise CheckpointError(f"{run}: this run has no finished checkpoint yet. Train on with: gpt-kit train --out {run} --resume auto")
+
+
+def pointed_to(run: Path, pointer: str) -> Path | None:
+    """The checkpoint folder that `best` or `last` names; None where the pointer is missing, damaged or names nothing that is there."""
+    file = run / "checkpoints" / pointer
+    name = file.read_text(encoding="utf-8", errors="replace").strip() if file.is_file() else ""
+    folder = run / "checkpoints" / name
+    return folder if name.startswith("step-") and folder.is_dir() else None
 
 
 def _download(name: str) -> Path:

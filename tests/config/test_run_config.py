@@ -173,6 +173,7 @@ def test_every_setting_survives_the_round_trip_through_toml(tmp_path: Path) -> N
         "norm": "post", "position_embedding": "rotary", "split": "contiguous", "windows": "random", "optimizer": "muon",
         "schedule": "linear", "precision": "fp16", "compile": "off", "n_embd": 36, "n_head": 3,
         "parallel": "fsdp", "trackers": ("wandb", "tensorboard"), "on_damaged": "replace", "streaming": "off",
+        "on_full_disk": "stop",
     }  # fmt: skip
     sections = {}
     for section in dataclasses.fields(RunConfig):

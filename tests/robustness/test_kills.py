@@ -96,9 +96,6 @@ def test_a_kill_at_every_point_of_a_start(corpus: Path, uninterrupted: Callable[
         assert any(point in what for what in died), f"none died before {point}"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="what a kill left is removed with rmtree, which leaves files where they are, and only below checkpoints/"
-)
 @pytest.mark.parametrize("name", ["checkpoints/.incomplete-last-0123abcd", ".incomplete-metrics.jsonl-0123abcd"])
 def test_a_file_that_a_kill_left_half_written_is_removed(name: str, corpus: Path, tmp_path: Path) -> None:
     """Small files are written under a temporary name as well, which a kill leaves behind."""
@@ -109,7 +106,6 @@ def test_a_file_that_a_kill_left_half_written_is_removed(name: str, corpus: Path
     assert not (run / name).exists()
 
 
-@pytest.mark.xfail(strict=True, reason="records after the checkpoint are dropped at once, checkpoints after it only at the next save")
 def test_going_back_and_dying_before_the_next_save_loses_no_losses(uninterrupted: Callable[..., Path], tmp_path: Path) -> None:
     """--resume CHECKPOINT with an earlier one: killed soon, and resumed by `auto`, every step still has its line in metrics.jsonl."""
     run = tmp_path / "run"

@@ -19,7 +19,7 @@ from gpt_kit.model import GPTModel
 from gpt_kit.runtime import choose_precision, seed_everything
 from gpt_kit.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
 from gpt_kit.training import Optimizers, TrainingState, newest_sound_checkpoint, restore_checkpoint, save_checkpoint
-from gpt_kit.training.checkpoint import checkpoint_folder, checkpoints_newest_first, prune_checkpoints
+from gpt_kit.training.checkpoint import checkpoint_folder, checkpoints_newest_first, prune_checkpoints, set_aside_after
 
 CPU = torch.device("cpu")
 
@@ -173,7 +173,7 @@ def test_pruning_keeps_the_newest_and_the_best_and_clears_what_a_kill_left(
     half.mkdir()
     (half / "model.safetensors").write_bytes(b"half")
     assert newest_sound_checkpoint(tmp_path)[0] == checkpoint_folder(tmp_path, 5)
-    prune_checkpoints(tmp_path, keep=2, step=5, best_step=2)
+    prune_checkpoints(tmp_path, keep=2, best_step=2)
     assert [folder.name for folder in checkpoints_newest_first(tmp_path)] == ["step-00000005", "step-00000004", "step-00000002"]
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.startswith(".")) == []
     for folder in checkpoints_newest_first(tmp_path):
@@ -186,7 +186,8 @@ def test_checkpoints_of_an_abandoned_future_are_set_aside_and_not_counted(
     """The run went back from step 9 to 5: 9 is neither resumed from nor kept instead of 5, and what it cost is not thrown away."""
     for step in (2, 5, 9):
         save_checkpoint(tmp_path, *parts, TrainingState(step=step), tokenizer)
-    prune_checkpoints(tmp_path, keep=1, step=5, best_step=0)
+    set_aside_after(tmp_path, 5)
+    prune_checkpoints(tmp_path, keep=1, best_step=0)
     assert [folder.name for folder in checkpoints_newest_first(tmp_path)] == ["step-00000005"]
     assert newest_sound_checkpoint(tmp_path) == (checkpoint_folder(tmp_path, 5), [])
     check_manifest(tmp_path / "checkpoints" / "abandoned-step-00000009")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,14 +17,22 @@ import torch
 
 from gpt_kit.config import CheckpointConfig, EvaluationConfig, LoggingConfig, ModelConfig, RunConfig, TrainingConfig
 from gpt_kit.data import EvaluationBatches, TokenArray, TrainingBatches
-from gpt_kit.errors import GPTKitError, RunStopped
+from gpt_kit.errors import DiskFullError, GPTKitError, RunStopped
 from gpt_kit.evaluation import LossReport
 from gpt_kit.files import check_manifest
 from gpt_kit.locate import best_checkpoint
 from gpt_kit.model import GPTModel
 from gpt_kit.runtime import StopRequest, choose_precision
 from gpt_kit.tokenizers import train_tokenizer
-from gpt_kit.training import Optimizers, Trainer, TrainingState, learning_rate_share, restore_checkpoint
+from gpt_kit.training import (
+    Optimizers,
+    Trainer,
+    TrainingState,
+    drop_samples_after,
+    learning_rate_share,
+    restore_checkpoint,
+    set_aside_after,
+)
 from gpt_kit.weights import load_weights
 
 CPU = torch.device("cpu")
@@ -67,6 +78,8 @@ def build(tiny_config: Callable[..., ModelConfig], tmp_path: Path) -> Build:
         model = GPTModel(config.model)
         optimizers = Optimizers(model, config.training, CPU)
         state = restore_checkpoint(resume, model, optimizers) if resume else TrainingState()
+        set_aside_after(tmp_path, state.step)
+        drop_samples_after(tmp_path, state.evaluated_step)
         train = TrainingBatches(TokenArray([ids[:400]]), length=11, batch_size=3, seed=1)
         val = EvaluationBatches(TokenArray([ids[400:]]), length=11, batch_size=3)
         assert len(val) >= 2
@@ -309,3 +322,151 @@ def test_without_validation_text_the_run_trains_all_the_same(build: Build, tmp_p
     state = trainer.fit()
     assert state.step == 8 and state.best_val_loss is None
     assert best_checkpoint(tmp_path).name == "step-00000008"
+
+
+def test_skipped_spikes_change_nothing_are_written_out_and_forgotten(build: Build, tmp_path: Path) -> None:
+    """A loss a hundred times too high at step 140, once: no update, the batch in a file, and the rule's past does not hold it."""
+    trainer = build(max_steps=141, evaluate_every=1000, skip_spikes=True)
+    trainer.val_batches = None
+    whole, before = trainer.model.loss_sum, {}
+
+    def loss_sum(*arguments: Any, **named: Any) -> torch.Tensor:
+        before.update({name: p.detach().clone() for name, p in trainer.model.named_parameters()} if trainer.state.step == 139 else {})
+        return whole(*arguments, **named) * (100.0 if trainer.state.step == 139 else 1.0)
+
+    trainer.model.loss_sum = loss_sum  # type: ignore[method-assign]
+
+    def compare(step: int, activity: str) -> None:
+        if step == 140 and activity == "training":
+            assert all(torch.equal(p, before[name]) for name, p in trainer.model.named_parameters())
+
+    ear(trainer).on_progress = compare
+    state = trainer.fit()
+    assert (state.updates, state.skipped_updates, len(state.losses), len(state.grad_norms)) == (140, 0, 128, 128)
+    (file,) = (tmp_path / "skipped").iterdir()
+    written = json.loads(file.read_text())
+    assert (file.name, written["step"], written["why"]) == ("step-00000140.json", 140, "spike")
+    batch = trainer.train_batches.batch(139)
+    assert [window["token_ids"][:-1] for window in written["windows"]] == batch.inputs.tolist()
+    assert [window["text"] for window in written["windows"]] == [trainer.tokenizer.decode(w["token_ids"]) for w in written["windows"]]
+    assert max(state.losses) < 10 and any("skipped/" in remark for remark in ear(trainer).remarks)
+
+
+def test_without_the_setting_a_spike_is_an_update_like_any_other(build: Build, tmp_path: Path) -> None:
+    trainer = build(max_steps=140, evaluate_every=1000)
+    trainer.val_batches = None
+    whole = trainer.model.loss_sum
+    trainer.model.loss_sum = lambda *a, **k: whole(*a, **k) * (100.0 if trainer.state.step == 139 else 1.0)  # type: ignore[method-assign]
+    assert trainer.fit().updates == 140 and not (tmp_path / "skipped").exists()
+
+
+def test_a_run_that_skips_spikes_resumes_to_the_same_bits(build: Build, tmp_path: Path) -> None:
+    """The rule's past travels with the checkpoint: the spike after the restart is seen as without one."""
+
+    def fit(**settings: Any) -> Trainer:
+        trainer = build(max_steps=150, evaluate_every=1000, save_every=135, skip_spikes=True, **settings)
+        trainer.val_batches = None
+        whole = trainer.model.loss_sum
+        trainer.model.loss_sum = lambda *a, **k: whole(*a, **k) * (100.0 if trainer.state.step == 139 else 1.0)  # type: ignore[method-assign]
+        trainer.fit()
+        return trainer
+
+    uninterrupted = fit(keep=9)
+    resumed = fit(keep=9, resume=tmp_path / "checkpoints" / "step-00000135")
+    assert resumed.state.updates == uninterrupted.state.updates == 149
+    assert (resumed.state.losses, resumed.state.grad_norms) == (uninterrupted.state.losses, uninterrupted.state.grad_norms)
+    for name, tensor in resumed.model.exported_tensors().items():
+        assert torch.equal(tensor, uninterrupted.model.exported_tensors()[name])
+
+
+def test_a_run_that_is_not_finite_stops_after_as_many_updates_as_it_is_told(build: Build, tmp_path: Path) -> None:
+    trainer = build(max_skipped_updates=2)
+    whole = trainer.model.loss_sum
+    trainer.model.loss_sum = lambda *a, **k: whole(*a, **k) * (math.nan if trainer.state.step >= 3 else 1.0)  # type: ignore[method-assign]
+    with pytest.raises(GPTKitError, match="not finite 2 times in a row, so the run stopped at step 5"):
+        trainer.fit()
+    assert trainer.state.updates == 3
+    assert sorted(file.name for file in (tmp_path / "skipped").iterdir()) == ["step-00000004.json", "step-00000005.json"]
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+def test_a_stop_cuts_a_pass_short_and_leaves_the_run_as_it_was_before_the_step(build: Build, tmp_path: Path, where: str) -> None:
+    """The request comes inside the last block of step 4; the checkpoint is that of step 3, and ends where an uninterrupted run ends."""
+    uninterrupted = build(evaluate_every=1000)
+    uninterrupted.fit()
+    shutil.rmtree(tmp_path / "checkpoints")
+    trainer, passes = build(evaluate_every=1000), []
+
+    def ask(*_: object) -> None:
+        if trainer.state.step == 3:
+            trainer.stop.signal_number = 15
+
+    def after(_module: object, _inputs: object, output: torch.Tensor) -> None:
+        passes.append(trainer.state.step)
+        ask() if where == "forward" else output.register_hook(ask)
+
+    trainer.model.blocks[-1].register_forward_hook(after)
+    with pytest.raises(RunStopped, match="after step 3 of 8; everything is saved"):
+        trainer.fit()
+    assert passes.count(3) == 1  # of two micro-batches
+    resumed = build(evaluate_every=1000, resume=tmp_path / "checkpoints" / "step-00000003")
+    resumed.fit()
+    for name, tensor in resumed.model.exported_tensors().items():
+        assert torch.equal(tensor, uninterrupted.model.exported_tensors()[name])
+
+
+def full_disk_until(monkeypatch: pytest.MonkeyPatch, has_room: Callable[[], bool]) -> None:
+    monkeypatch.setattr("gpt_kit.files.free_bytes", lambda _: 10**12 if has_room() else 1234)
+
+
+def test_a_full_disk_costs_a_checkpoint_and_not_the_run(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = build(save_every=2, keep=9, evaluate_every=1000)
+    full_disk_until(monkeypatch, lambda: trainer.state.step not in (4, 6))
+    trainer.fit()
+    assert folders(tmp_path) == ["step-00000002", "step-00000008"]
+    remarks = [remark for remark in ear(trainer).remarks if "disk is full" in remark]
+    assert len(remarks) == 2 and all(re.search(r"[\d,]{7,} bytes needed, 1,234 bytes free", remark) for remark in remarks)
+    assert "The run goes on" in remarks[0]
+    assert not list((tmp_path / "checkpoints").glob(".incomplete-*"))
+
+
+def test_on_a_full_disk_the_run_stops_where_it_is_told_to(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = build(save_every=2, evaluate_every=1000)
+    trainer.config = dataclasses.replace(trainer.config, checkpoints=dataclasses.replace(trainer.config.checkpoints, on_full_disk="stop"))
+    full_disk_until(monkeypatch, lambda: trainer.state.step < 4)
+    with pytest.raises(DiskFullError, match=r"step-00000004: the disk is full \([\d,]+ bytes needed, 1,234 bytes free\)"):
+        trainer.fit()
+    check_manifest(tmp_path / "checkpoints" / "step-00000002")
+
+
+def test_the_last_checkpoint_is_not_given_up_in_silence(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = build(evaluate_every=1000)
+    full_disk_until(monkeypatch, lambda: False)
+    with pytest.raises(DiskFullError, match="bytes needed"):
+        trainer.fit()
+    assert trainer.state.step == 8
+
+
+def test_short_memory_saves_and_names_what_fits(build: Build, tmp_path: Path) -> None:
+    """Three windows at once are too many and one is not: that is said, and the step was not half done."""
+    trainer = build(micro_batch_size=3, evaluate_every=1000)
+    whole = trainer.model.loss_sum
+
+    def loss_sum(inputs: torch.Tensor, *arguments: Any, **named: Any) -> torch.Tensor:
+        if len(inputs) > 1 and trainer.state.step == 5:
+            raise RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+            )
+        return whole(inputs, *arguments, **named)
+
+    trainer.model.loss_sum = loss_sum  # type: ignore[method-assign]
+    with pytest.raises(
+        GPTKitError, match=r"out of memory in step 6, with a micro-batch of 3 windows of 11 tokens; 1 would fit, .*--micro-batch 1"
+    ):
+        trainer.fit()
+    resumed = build(resume=tmp_path / "checkpoints" / "step-00000005", micro_batch_size=1, evaluate_every=1000)
+    resumed.fit()
+    uninterrupted = build(micro_batch_size=3, evaluate_every=1000)
+    uninterrupted.fit()
+    for name, tensor in resumed.model.exported_tensors().items():
+        torch.testing.assert_close(tensor, uninterrupted.model.exported_tensors()[name], rtol=0, atol=3e-3)  # dropout is drawn otherwise

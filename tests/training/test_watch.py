@@ -93,10 +93,10 @@ def test_a_text_seen_too_often_is_named_once() -> None:
 
 def test_a_skipped_update_is_named_once() -> None:
     watch = Watch(V, WARMUP)
-    (remark,) = watch.after_skipped_update(7)
+    (remark,) = watch.after_skipped_update(7, "not finite")
     assert remark.startswith("step 7: loss or gradient was not a finite number")
     assert "learning-rate" in remark and "bf16" in remark
-    assert watch.after_skipped_update(8) == []
+    assert watch.after_skipped_update(8, "not finite") == []
 
 
 def test_one_value_that_is_no_number_does_not_blind_the_watch() -> None:

@@ -23,9 +23,6 @@ VERBS = {
     "import": "published weights -> a folder of ours: gpt-kit import SRC DST",
 }
 
-# What torch, the system and cuBLAS say, in small letters.
-OUT_OF_MEMORY = ("out of memory", "not enough memory", "allocate memory", "defaultcpuallocator", "alloc_failed")
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb. Gives the exit code: 0, 2 when the request cannot be met, 1 when something failed while running."""
@@ -85,7 +82,7 @@ def _explain(error: BaseException) -> int:
         code, text = 2, f"{error.filename}: no permission to write or read there. Choose another place"
     elif isinstance(error, OSError) and error.errno == errno.EROFS:
         code, text = 2, f"{error.filename or 'while writing'}: the file system is read-only. Choose another place"
-    elif isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in OUT_OF_MEMORY):
+    elif import_module("gpt_kit.runtime.memory").is_out_of_memory(error):
         text = "out of memory. Lower --training.micro-batch-size (the result stays the same), or take a smaller model or context"
     sys.stdout.flush()
     print(f"gpt-kit: {text}", file=sys.stderr)

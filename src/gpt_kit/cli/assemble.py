@@ -39,12 +39,16 @@ from gpt_kit.training import (
     Trainer,
     TrainingState,
     draw_loss_png,
+    drop_samples_after,
+    micro_batch_rows,
     open_tracker,
     points_of,
     read_metrics,
     restore_progress,
     restore_weights,
+    set_aside_after,
     spread,
+    with_fitting_micro_batch,
 )
 from gpt_kit.version import __version__
 
@@ -73,6 +77,7 @@ def train_run(config: RunConfig, run: Path, resume: str = "", corpus: Corpus | N
             model=with_vocabulary(config.model, corpus.tokenizer),
             data=dataclasses.replace(config.data, source=absolute_source(config.data.source)),  # to be found from any folder
         )
+        config = with_fitting_micro_batch(config, precision, device, world)
         encode_prompt(config.evaluation.prompt, corpus.tokenizer)  # a prompt that cannot be spelled is found now, not at the first sample
         if checkpoint is not None:
             check_same_tokenizer(corpus.tokenizer, load_tokenizer(checkpoint).fingerprint, str(corpus.folder))
@@ -83,7 +88,7 @@ def train_run(config: RunConfig, run: Path, resume: str = "", corpus: Corpus | N
             restore_weights(checkpoint, model)
         spread_model = spread(model, world, config.training)
         optimizers = Optimizers(model, config.training, device)
-        train_batches, val_batches, whole_val_batches = make_batches(config, corpus)
+        train_batches, val_batches, whole_val_batches = make_batches(config, corpus, device)
         order = data_order(config, corpus)
         state = TrainingState(data_order=order)
         if checkpoint is not None:
@@ -104,6 +109,9 @@ def train_run(config: RunConfig, run: Path, resume: str = "", corpus: Corpus | N
         _announce(config, corpus, device, precision.name, world)
         if checkpoint is not None:
             console.print(f"resumed from {checkpoint} at step {state.step}")
+        if world.is_main:
+            set_aside_after(run, state.step)  # where the run goes back to an earlier checkpoint
+            drop_samples_after(run, state.evaluated_step)
         with StopRequest() as stop, _observers(config, run, state, world) as observers:
             trainer = Trainer(
                 run, config, model, optimizers, train_batches, val_batches, whole_val_batches,
@@ -155,7 +163,9 @@ def evaluation_tokens(config: RunConfig) -> int:
     return max(int(FORWARDS_PER_STEP * evaluation.time_share * evaluation.interval * training.batch_size * length), length)
 
 
-def make_batches(config: RunConfig, corpus: Corpus) -> tuple[TrainingBatches, EvaluationBatches | None, EvaluationBatches | None]:
+def make_batches(
+    config: RunConfig, corpus: Corpus, device: torch.device
+) -> tuple[TrainingBatches, EvaluationBatches | None, EvaluationBatches | None]:
     """Training batches, the fixed part of the validation text, and all of it where that is more."""
     data, training, evaluation, length = config.data, config.training, config.evaluation, config.model.max_position_embeddings
     separator = corpus.tokenizer.end_of_text_id if data.document_mask else None
@@ -174,11 +184,10 @@ def make_batches(config: RunConfig, corpus: Corpus) -> tuple[TrainingBatches, Ev
         return train, None, None
 
     def evaluate_on(max_tokens: int) -> EvaluationBatches:
-        rows = training.micro_batch_size or training.batch_size
         return EvaluationBatches(
             corpus.val,
             length=length,
-            batch_size=rows,
+            batch_size=micro_batch_rows(config, device),
             stride=evaluation.stride,
             max_tokens=max_tokens,
             document_separator=separator,

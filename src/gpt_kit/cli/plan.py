@@ -16,6 +16,8 @@ from gpt_kit.config import RunConfig
 from gpt_kit.errors import ConfigError
 
 if TYPE_CHECKING:
+    import torch
+
     from gpt_kit.data import Batch
     from gpt_kit.training import Events, MemoryPlan, TimePlan
 
@@ -72,14 +74,25 @@ def make_plan(config: RunConfig, started: float, out: Path | None = None) -> Pla
     """Probe the run that `config` asks for. `started` is time.perf_counter() when the command began; checkpoints would go to `out`."""
     from gpt_kit.cli.assemble import compile_wanted
     from gpt_kit.model import count_model
-    from gpt_kit.runtime import choose_device, choose_precision, free_memory, keep_freed_memory, seed_everything, used_memory
-    from gpt_kit.training import StepMemory, count_events, largest_micro_batch, plan_memory, plan_time, probe, step_memory
+    from gpt_kit.runtime import ALONE, choose_device, choose_precision, free_memory, keep_freed_memory, seed_everything, used_memory
+    from gpt_kit.training import (
+        StepMemory,
+        count_events,
+        largest_micro_batch,
+        micro_batch_rows,
+        plan_memory,
+        plan_time,
+        probe,
+        step_memory,
+        with_fitting_micro_batch,
+    )
 
     keep_freed_memory()
     device = choose_device(config.training.device)
     precision = choose_precision(config.training.precision, device)
     seed_everything(config.training.seed)
-    config, batch, corpus_tokens, windows, last_windows = _text(config)
+    config, batch, corpus_tokens, windows, last_windows = _text(config, device)
+    config = with_fitting_micro_batch(config, precision, device, ALONE)
     before_the_model = time.perf_counter() - started
     training, free = config.training, free_memory(device)
 
@@ -87,7 +100,7 @@ def make_plan(config: RunConfig, started: float, out: Path | None = None) -> Pla
     def count(windows: int) -> StepMemory:
         return step_memory(config.model, training, windows, precision, device)
 
-    rows = min(training.micro_batch_size or training.batch_size, training.batch_size)
+    rows = micro_batch_rows(config, device)
     measured = probe(
         config, batch, rows, count,
         precision=precision, device=device, compiled=compile_wanted(config, device), folder=_existing(out or Path("runs")),
@@ -110,7 +123,7 @@ def make_plan(config: RunConfig, started: float, out: Path | None = None) -> Pla
     )
 
 
-def _text(config: RunConfig) -> tuple[RunConfig, Batch, int | None, int, int]:
+def _text(config: RunConfig, device: torch.device) -> tuple[RunConfig, Batch, int | None, int, int]:
     """The settings with the text's vocabulary, its first batch, its length, and how much an evaluation reads, the last one on top."""
     import torch
 
@@ -125,7 +138,7 @@ def _text(config: RunConfig) -> tuple[RunConfig, Batch, int | None, int, int]:
     with tempfile.TemporaryDirectory(prefix="gpt-kit-plan-") as temporary:
         corpus = open_or_prepare(config, Path(temporary))
         config = dataclasses.replace(config, model=with_vocabulary(config.model, corpus.tokenizer))
-        train, val, whole = make_batches(config, corpus)
+        train, val, whole = make_batches(config, corpus, device)
         windows, last_windows = (0 if part is None else -(-part.num_targets // part.stride) for part in (val, whole))
         return config, train.batch(0), len(corpus.train), windows, last_windows
 

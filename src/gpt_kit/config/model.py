@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import sys
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gpt_kit.config.suggest import did_you_mean
 from gpt_kit.errors import ConfigError
@@ -131,6 +132,9 @@ def value_problem(value: Any, kind: Any) -> str | None:
         if not isinstance(value, tuple | list):
             return "must be a list"
         return next((problem for item in value if (problem := value_problem(item, get_args(kind)[0]))), None)
+    if get_origin(kind) in (Union, UnionType):  # with a Literal in it, get_type_hints gives a Union
+        problems = [value_problem(value, choice) for choice in get_args(kind)]
+        return None if None in problems else "must be " + " or ".join(str(problem).removeprefix("must be ") for problem in problems)
     if choices := get_args(kind):
         return None if value in choices else f"must be one of {', '.join(choices)}{did_you_mean(str(value), choices)}"
     expected = {bool: "true or false", int: "a whole number", float: "a number", str: "a text in quotes"}[kind]

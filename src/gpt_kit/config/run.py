@@ -82,8 +82,9 @@ class TrainingConfig:
     """Steps (updates of the weights) in the whole run, 1 or more."""
     batch_size: int = 16
     """Windows per step, over all micro-batches, 1 or more."""
-    micro_batch_size: int = 0
-    """Windows per forward pass; smaller needs less memory and changes nothing else. 0 means batch_size."""
+    micro_batch_size: int | Literal["auto"] = 0
+    """Windows per forward pass; fewer need less memory and change nothing else. 0: all of a batch, on a CPU only some seconds' work;
+    auto: as many as fit the memory. Short: --micro-batch."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """AdamW for everything, or Muon for the blocks' matrices with AdamW for the rest."""
     learning_rate: float = 6e-4
@@ -104,6 +105,10 @@ class TrainingConfig:
     """AdamW's running mean of the squared gradient: share kept from step to step, 0 to below 1."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this L2 norm, over all weights, where they exceed it; 0 means never."""
+    skip_spikes: bool = False
+    """Skip updates whose loss or gradient norm is more than 6 standard deviations above the last 128."""
+    max_skipped_updates: int = 5
+    """Updates skipped in a row (not finite, or spikes) after which the run stops, saved as before them; 1 or more."""
     seed: int = 1337
     """Seed of the initial weights, the dropout and the order of the data: a whole number from 0 to 2**63 - 1."""
     device: str = "auto"
@@ -120,7 +125,8 @@ class TrainingConfig:
     """How long a process waits for the others before it gives up, in seconds, 1 or more."""
 
     def __post_init__(self) -> None:
-        low: dict[str, float] = {"max_steps": 1, "batch_size": 1, "micro_batch_size": 0, "warmup_steps": 0, "seed": 0}
+        low: dict[str, float] = {"max_steps": 1, "batch_size": 1, "warmup_steps": 0, "seed": 0, "max_skipped_updates": 1}
+        low |= {} if self.micro_batch_size == "auto" else {"micro_batch_size": 0}
         low |= {"rank_timeout_seconds": 1, "learning_rate": 0, "muon_learning_rate": 0, "weight_decay": 0, "max_grad_norm": 0}
         _check("training", self, low, up_to_one=("min_learning_rate_ratio",), below_one=("beta1", "beta2"))
 
@@ -152,6 +158,8 @@ class CheckpointConfig:
     """Steps between checkpoints; 0 means only the best and the last."""
     keep: int = 2
     """How many of the newest checkpoints stay, 1 or more, beside the best."""
+    on_full_disk: Literal["continue", "stop"] = "continue"
+    """Where there is no room for a checkpoint: train on and try again when the next is due, or stop. Older ones stay as they are."""
 
     def __post_init__(self) -> None:
         _check("checkpoints", self, {"interval": 0, "keep": 1})

@@ -2,16 +2,17 @@
 
 from gpt_kit.runtime.compiling import can_compile, check_can_compile, without_compiling
 from gpt_kit.runtime.device import choose_device, describe_machine
-from gpt_kit.runtime.memory import keep_freed_memory
+from gpt_kit.runtime.memory import is_out_of_memory, keep_freed_memory
 from gpt_kit.runtime.parallel import as_sharded, drop_gathered, gather, is_sharded, shard, share_gradients, whole
 from gpt_kit.runtime.precision import Precision, choose_precision
 from gpt_kit.runtime.random import random_state, restore_random_state, seed_everything
 from gpt_kit.runtime.resources import free_memory, peak_memory, used_memory
-from gpt_kit.runtime.signals import StopRequest
+from gpt_kit.runtime.signals import Interrupted, StopRequest, interruptible
 from gpt_kit.runtime.world import ALONE, World, start_world
 
 __all__ = [
     "ALONE",
+    "Interrupted",
     "Precision",
     "StopRequest",
     "World",
@@ -24,6 +25,8 @@ __all__ = [
     "drop_gathered",
     "free_memory",
     "gather",
+    "interruptible",
+    "is_out_of_memory",
     "is_sharded",
     "keep_freed_memory",
     "peak_memory",

@@ -5,7 +5,38 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Iterable, Iterator
 from types import FrameType, TracebackType
+
+from torch import Tensor, nn
+
+
+class Interrupted(Exception):
+    """Leaves work that a stop request cuts short."""
+
+
+@contextlib.contextmanager
+def interruptible(modules: Iterable[nn.Module], stop: StopRequest) -> Iterator[None]:
+    """Let `stop` cut forward and backward passes short wherever one of `modules` is passed, so that no pass outlasts its patience.
+
+    Raises in them: Interrupted. Gradients and random states are then those of half a step: drop the ones, put the others back.
+    """
+
+    def check(*_: object) -> None:
+        if stop:
+            raise Interrupted
+
+    def after_forward(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+        check()
+        if output.requires_grad:
+            output.register_hook(check)  # type: ignore[no-untyped-call]
+
+    handles = [module.register_forward_hook(after_forward) for module in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class StopRequest:

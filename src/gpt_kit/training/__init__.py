@@ -7,13 +7,16 @@ from gpt_kit.training.checkpoint import (
     restore_progress,
     restore_weights,
     save_checkpoint,
+    set_aside_after,
 )
 from gpt_kit.training.curves import draw_loss_png, draw_loss_text, points_of
+from gpt_kit.training.fitting import micro_batch_rows, with_fitting_micro_batch
 from gpt_kit.training.memory_probe import StepMemory, largest_micro_batch, step_memory
 from gpt_kit.training.metrics import MetricsFile, Observer, Record, read_metrics
 from gpt_kit.training.optimizers import Optimizers
 from gpt_kit.training.parallel import gathered, spread
 from gpt_kit.training.plan import Events, Measured, MemoryPlan, TimePlan, count_events, plan_memory, plan_time, probe
+from gpt_kit.training.samples import drop_samples_after
 from gpt_kit.training.schedules import learning_rate_share
 from gpt_kit.training.step import (
     StepReport,
@@ -49,9 +52,11 @@ __all__ = [
     "count_events",
     "draw_loss_png",
     "draw_loss_text",
+    "drop_samples_after",
     "gathered",
     "largest_micro_batch",
     "learning_rate_share",
+    "micro_batch_rows",
     "newest_sound_checkpoint",
     "open_tracker",
     "optimizer_step",
@@ -64,7 +69,9 @@ __all__ = [
     "restore_progress",
     "restore_weights",
     "save_checkpoint",
+    "set_aside_after",
     "spread",
     "step_memory",
     "train_step_with_gradient_clipping",
+    "with_fitting_micro_batch",
 ]

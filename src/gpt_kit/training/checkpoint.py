@@ -28,6 +28,7 @@ from gpt_kit.files import (
     write_json,
     write_tensors,
 )
+from gpt_kit.locate import pointed_to
 from gpt_kit.model import GPTModel
 from gpt_kit.runtime import ALONE, World, gather, random_state, restore_random_state
 from gpt_kit.tokenizers import Tokenizer
@@ -36,6 +37,7 @@ from gpt_kit.training.parallel import gather_weights
 from gpt_kit.weights import load_weights, save_weights
 
 STATE_FOLDER = "training_state"
+SMALL_FILES_BYTES = 4_000_000  # tokenizer, configuration, random states, state
 
 
 @dataclass
@@ -55,7 +57,11 @@ class TrainingState:
     best_val_loss: float | None = None
     """That loss, in nats per token."""
     skipped_updates: int = 0
-    """Updates in a row that were skipped because they were not finite."""
+    """Updates in a row that were skipped, not finite or spikes."""
+    losses: list[float] = field(default_factory=list)
+    """The last accepted losses, oldest first, where spikes are skipped."""
+    grad_norms: list[float] = field(default_factory=list)
+    """The gradient norms that belong to them."""
     elapsed_seconds: float = 0.0
     """Time spent in training, over all sessions of the run."""
     data_order: dict[str, Any] = field(default_factory=dict)
@@ -74,14 +80,17 @@ def save_checkpoint(
 ) -> Path:
     """Write the checkpoint of `state.step`, then let `last` (and `best`, if it is the best) name it.
 
-    Of several processes all must call, and the main one writes, in whole tensors.
+    Of several processes all must call, and the main one writes, in whole tensors. Raises: DiskFullError, in the main one, with the
+    bytes needed and free; earlier checkpoints are then as they were.
     """
     folder = checkpoint_folder(run, state.step)
     weights = gather_weights(model, world)
     moments = gather(optimizers.state_tensors(), keep=world.is_main)
     if not world.is_main:
         return folder
-    with atomic_folder(folder) as temporary:
+    _delete_leftovers(run)  # a full disk may be full of them
+    needed = sum(tensor.nbytes for tensor in [*weights.values(), *moments.values()])
+    with atomic_folder(folder, needed_bytes=needed + SMALL_FILES_BYTES) as temporary:
         save_weights(temporary, model.config, weights, end_of_text_id=tokenizer.end_of_text_id)
         tokenizer.save(temporary)
         training = temporary / STATE_FOLDER
@@ -150,21 +159,29 @@ def newest_sound_checkpoint(run: Path) -> tuple[Path | None, list[str]]:
     return None, damaged
 
 
-def prune_checkpoints(run: Path, keep: int, step: int, best_step: int) -> None:
-    """Delete all but the newest `keep` checkpoints and the best one, and what a kill left half-written.
-
-    Checkpoints from after `step` belong to a past that the run went back from: they are set aside as `abandoned-…`, not deleted.
-    """
-    current, best = checkpoint_folder(run, step), checkpoint_folder(run, best_step)
-    folders = checkpoints_newest_first(run)
-    for folder in folders:
-        if folder.name > current.name:
-            shutil.rmtree(folder.with_name(f"abandoned-{folder.name}"), ignore_errors=True)
-            folder.rename(folder.with_name(f"abandoned-{folder.name}"))
-    for folder in [folder for folder in folders if folder.name <= current.name][keep:]:
-        if folder != best:
+def prune_checkpoints(run: Path, keep: int, best_step: int) -> None:
+    """Delete all but the newest `keep` checkpoints and the best one, and what a kill left half-written."""
+    best = {checkpoint_folder(run, best_step), pointed_to(run, "best")}
+    for folder in checkpoints_newest_first(run)[keep:]:
+        if folder not in best:
             doomed = folder.with_name(f"{INCOMPLETE}{folder.name}")
             folder.rename(doomed)  # first out of sight, so that a kill in mid-deletion leaves nothing that looks whole
             shutil.rmtree(doomed)
-    for leftover in (run / "checkpoints").glob(f"{INCOMPLETE}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    _delete_leftovers(run)
+
+
+def set_aside_after(run: Path, step: int) -> None:
+    """Rename checkpoints of later steps to `abandoned-…`: they belong to a past that the run went back from."""
+    for folder in checkpoints_newest_first(run):
+        if folder.name > checkpoint_folder(run, step).name:
+            abandoned = folder.with_name(f"abandoned-{folder.name}")
+            shutil.rmtree(abandoned, ignore_errors=True)
+            folder.rename(abandoned)
+
+
+def _delete_leftovers(run: Path) -> None:
+    for leftover in [*run.glob(f"{INCOMPLETE}*"), *(run / "checkpoints").glob(f"{INCOMPLETE}*")]:
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gpt_kit.errors import DataError
-from gpt_kit.files import write_atomically
+from gpt_kit.files import is_disk_full, write_atomically
 
 Record = dict[str, Any]
 
@@ -42,13 +42,19 @@ class MetricsFile:
     def __init__(self, path: Path, at_step: int, evaluated_step: int) -> None:
         kept = [record for record in read_metrics(path) if record["step"] <= (evaluated_step if "val/loss" in record else at_step)]
         write_atomically(path, "".join(json.dumps(record) + "\n" for record in kept))
-        self._file = open(path, "a", encoding="utf-8")
+        self._file = open(path, "ab", buffering=0)
+        self._unwritten = b""
 
     def record(self, record: Record) -> None:
         """Append one line."""
         known = {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()}
-        self._file.write(json.dumps(known) + "\n")  # JSON has no NaN: null says that it was measured and is no number
-        self._file.flush()
+        self._unwritten += json.dumps(known).encode() + b"\n"  # JSON has no NaN: null says that it was measured and is no number
+        try:
+            while self._unwritten:
+                self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
+        except OSError as error:
+            if not is_disk_full(error):
+                raise  # a full disk is the checkpoint's to report; what found no room is written before the next line
 
     def say(self, text: str) -> None:
         """Words are not metrics."""

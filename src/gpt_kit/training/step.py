@@ -7,7 +7,7 @@ The gradient is that of the mean loss per scored token over the whole batch, how
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,13 @@ class StepReport:
     grad_norm: float
     """Norm of the gradient, before clipping."""
     updated: bool
-    """False where loss or gradient was not finite: the weights were then left as they were."""
+    """False where loss or gradient was not finite, or not accepted: weights and optimizer were then left as they were."""
+
+    @property
+    def skipped(self) -> str:
+        """Why there was no update: "not finite", or "spike" for what was not accepted; empty where there was one."""
+        finite = abs(self.loss) < float("inf") and self.grad_norm < float("inf")  # false for NaN too
+        return "" if self.updated else "spike" if finite else "not finite"
 
 
 def optimizer_step(
@@ -46,9 +52,11 @@ def optimizer_step(
     precision: Precision,
     device: torch.device,
     world: World = ALONE,
+    accept: Callable[[float, float], bool] = lambda *_: True,
 ) -> StepReport:
-    """One update over the `micro_batches` of all processes; each has as many as the others.
+    """One update over the `micro_batches` of all processes, each having as many as the others.
 
+    There is none where loss or gradient norm is not finite, or `accept(loss, norm)` says no.
     Raises: DataError when none of their targets is scored.
     """
     num_scored = _refuse_none(world.sum(sum(batch.num_scored for batch in micro_batches)))
@@ -65,10 +73,11 @@ def optimizer_step(
     grad_norm = clip_gradients(model, max_grad_norm)
     loss_value, norm_value = torch.stack((world.sum(total), grad_norm.to(total))).tolist()  # one wait for the device, not two
     finite = abs(loss_value) < float("inf") and norm_value < float("inf")  # false for NaN too
-    if finite:
+    updated = finite and accept(loss_value, norm_value)
+    if updated:
         optimizers.step(precision.scaler)
     precision.scaler.update()  # fp16: an overflow lowers the loss scale
-    return StepReport(loss_value, norm_value, finite)
+    return StepReport(loss_value, norm_value, updated)
 
 
 def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:

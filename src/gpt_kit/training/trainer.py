@@ -8,38 +8,42 @@ Every decision is a function of the step alone, so a run that was stopped anywhe
 from __future__ import annotations
 
 import math
-import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gpt_kit.config import RunConfig
-from gpt_kit.data import EvaluationBatches, TrainingBatches
-from gpt_kit.errors import GPTKitError, RunStopped
-from gpt_kit.evaluation import evaluate_loss, predict_batch, predictions_as_markdown
-from gpt_kit.files import write_atomically
-from gpt_kit.generation import Sampling, generate_text
+from gpt_kit.data import Batch, EvaluationBatches, TrainingBatches
+from gpt_kit.errors import DiskFullError, GPTKitError, RunStopped
+from gpt_kit.evaluation import evaluate_loss
 from gpt_kit.model import GPTModel
-from gpt_kit.runtime import ALONE, Precision, StopRequest, World, without_compiling
+from gpt_kit.runtime import (
+    ALONE,
+    Interrupted,
+    Precision,
+    StopRequest,
+    World,
+    interruptible,
+    is_out_of_memory,
+    random_state,
+    restore_random_state,
+)
 from gpt_kit.tokenizers import Tokenizer
-from gpt_kit.training.checkpoint import TrainingState, checkpoint_folder, point_to_best, prune_checkpoints, save_checkpoint
+from gpt_kit.training.checkpoint import TrainingState, checkpoint_folder, prune_checkpoints, save_checkpoint
+from gpt_kit.training.fitting import largest_that_fits, micro_batch_rows
 from gpt_kit.training.metrics import Observer, Record
 from gpt_kit.training.optimizers import Optimizers
 from gpt_kit.training.parallel import gathered
+from gpt_kit.training.samples import write_sample
 from gpt_kit.training.schedules import learning_rate_share
+from gpt_kit.training.skipped import write_skipped_batch
 from gpt_kit.training.step import StepReport, optimizer_step
-from gpt_kit.training.watch import Watch
-
-MOST_SKIPPED_UPDATES = 5  # in a row; one is bad luck, five are a diverged run
-SAMPLE_SEED = 1  # samples of different steps differ by the model alone
-
-
-class _Stopped(Exception):
-    """Leaves an evaluation that a stop request interrupts."""
+from gpt_kit.training.watch import SpikeRule, Watch
 
 
 @dataclass
@@ -65,7 +69,9 @@ class Trainer:
     spread_model: nn.Module | None = None
     """What a step trains, where several processes share the model (parallel.py)."""
     watch: Watch = field(init=False)
-    _saved_step: int = field(init=False)
+    spikes: SpikeRule = field(init=False)
+    _saved_step: int | None = field(init=False)
+    """The step whose checkpoint on disk is what `state` says; None where it has to be written anew."""
     _seconds: float = field(init=False, default=0.0)
     """Spent in training since the last record."""
     _tokens: int = field(init=False, default=0)
@@ -74,54 +80,59 @@ class Trainer:
     def __post_init__(self) -> None:
         best = self.state.best_val_loss
         self.watch = Watch(self.model.config.vocab_size, self.config.training.warmup_steps, math.inf if best is None else best)
+        self.spikes = SpikeRule(self.state.losses, self.state.grad_norms)
         self._saved_step = self.state.step
 
     def fit(self) -> TrainingState:
-        """Train up to max_steps. Raises: RunStopped after saving, when asked to stop; GPTKitError when the loss stays not finite."""
-        if self.world.is_main:
-            self._drop_samples_of_another_past()
+        """Train up to max_steps. Everything is saved before an error ends the run.
+
+        Raises: RunStopped when asked to stop; GPTKitError when too many updates are skipped in a row or memory runs out; DiskFullError.
+        """
         self.model.train()
         try:
-            while True:
-                if self._is_evaluation_due():
-                    self._evaluate()
-                if self._is_checkpoint_due():
-                    self.save()
-                if self.state.step >= self.config.training.max_steps:
-                    return self.state
-                if self._asked_to_stop():
-                    raise _Stopped
-                self._step()
-        except _Stopped:
+            with interruptible(self._poll_points(), self.stop):
+                self._run_to_the_end()
+        except Interrupted:
             self.save()
             raise self._stopped_error() from None
+        return self.state
 
     def save(self) -> None:
-        """Write a checkpoint of this step, unless it is already there, and drop old ones."""
+        """Write a checkpoint of this step, unless it is already there, and drop old ones. Raises: DiskFullError."""
         if self._saved_step == self.state.step:
             return
         self._progress("saving")
         self.state.scaler = self.precision.scaler.state_dict()
-        save_checkpoint(self.run, self.model, self.optimizers, self.state, self.tokenizer, self.world)
-        if self.world.is_main:
-            prune_checkpoints(self.run, self.config.checkpoints.keep, self.state.step, self.state.best_step)
+        problem: DiskFullError | None = None
+        try:
+            save_checkpoint(self.run, self.model, self.optimizers, self.state, self.tokenizer, self.world)
+            if self.world.is_main:
+                prune_checkpoints(self.run, self.config.checkpoints.keep, self.state.best_step)
+        except DiskFullError as error:
+            problem = error
+        if self.world.largest(problem is not None):  # what the main process found counts for all
+            raise problem or DiskFullError("the main process found no room on the disk")
         self._saved_step = self.state.step
 
+    def _run_to_the_end(self) -> None:
+        while True:
+            if self._is_evaluation_due():
+                self._evaluate()
+            if self._is_checkpoint_due():
+                with self._going_on_without_room():
+                    self.save()
+            if self.state.step >= self.config.training.max_steps:
+                return
+            if self._asked_to_stop():
+                raise Interrupted
+            self._step()
+
     def _step(self) -> None:
-        config, state = self.config.training, self.state
+        state = self.state
         started = time.perf_counter()
-        self.optimizers.set_learning_rate_share(learning_rate_share(state.updates, config))
-        self.world.seed_step(config.seed, state.step)
-        batch = self.train_batches.batch(state.step, self.world.rank, self.world.size)
-        report = optimizer_step(
-            self.spread_model or self.model,
-            self.optimizers,
-            batch.split(config.micro_batch_size or config.batch_size),
-            max_grad_norm=config.max_grad_norm,
-            precision=self.precision,
-            device=self.device,
-            world=self.world,
-        )
+        self.optimizers.set_learning_rate_share(learning_rate_share(state.updates, self.config.training))
+        self.world.seed_step(self.config.training.seed, state.step)
+        report = self._update(self.train_batches.batch(state.step, self.world.rank, self.world.size))
         seconds = time.perf_counter() - started
         state.step += 1
         state.updates += report.updated
@@ -130,18 +141,59 @@ class Trainer:
         self._seconds += seconds
         self._tokens += self.train_batches.tokens_per_batch
         self._progress("training")
+        if report.updated:
+            self._count_update(report)
+        elif report.skipped == "spike" or self.precision.scaler.get_scale() <= 1:  # above that, fp16 still looks for a loss scale that fits
+            self._count_skipped(report)
         self._tell(report)
+        if state.skipped_updates >= self.config.training.max_skipped_updates:
+            self.save()
+            raise self._diverged_error(report)
+
+    def _update(self, batch: Batch) -> StepReport:
+        """One update, or none: a step that is cut short leaves everything as it was before it."""
+        before = random_state()
+        try:
+            return optimizer_step(
+                self.spread_model or self.model,
+                self.optimizers,
+                batch.split(micro_batch_rows(self.config, self.device)),
+                max_grad_norm=self.config.training.max_grad_norm,
+                precision=self.precision,
+                device=self.device,
+                world=self.world,
+                accept=self._accepts,
+            )
+        except Interrupted:
+            restore_random_state(before)
+            raise
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        raise self._out_of_memory_error(batch, before)
+
+    def _accepts(self, loss: float, grad_norm: float) -> bool:
+        return not (self.config.training.skip_spikes and self.spikes.is_spike(loss, grad_norm))
+
+    def _count_update(self, report: StepReport) -> None:
+        self.state.skipped_updates = 0
+        if self.config.training.skip_spikes:
+            self.spikes.accept(report.loss, report.grad_norm)
+            self.state.losses, self.state.grad_norms = self.spikes.losses, self.spikes.grad_norms
+
+    def _count_skipped(self, report: StepReport) -> None:
+        self.state.skipped_updates += 1
+        if self.world.is_main:
+            with self._going_on_without_room():
+                batch = self.train_batches.batch(self.state.step - 1)  # all of it, not only this process's share
+                write_skipped_batch(self.run, self.state.step, report, batch, self.tokenizer)
 
     def _tell(self, report: StepReport) -> None:
         state, interval = self.state, self.config.logging.interval
         if report.updated:
-            state.skipped_updates = 0
-        elif self.precision.scaler.get_scale() <= 1:  # above that, fp16 is still looking for a loss scale that fits
-            state.skipped_updates += 1
-        remarks = self.watch.after_step(state.step, report.loss, self.train_batches.epoch_of(state.step))
-        if not report.updated:
-            remarks = self.watch.after_skipped_update(state.step)
-        self._say(remarks)
+            self._say(self.watch.after_step(state.step, report.loss, self.train_batches.epoch_of(state.step)))
+        else:
+            self._say(self.watch.after_skipped_update(state.step, report.skipped))
         if state.step % interval == 0 or state.step in (1, self.config.training.max_steps) or not report.updated:
             self._record(
                 {
@@ -153,9 +205,6 @@ class Trainer:
                 }
             )
             self._seconds, self._tokens = 0.0, 0
-        if state.skipped_updates >= MOST_SKIPPED_UPDATES:
-            self.save()
-            raise self._diverged_error()
 
     def _evaluate(self) -> None:
         assert self.val_batches is not None
@@ -165,12 +214,15 @@ class Trainer:
         if last and self.whole_val_batches is not None:
             record["val/whole_loss"] = self._loss_over(self.whole_val_batches)
         if self.config.evaluation.sample_tokens:
-            self._write_sample(val_loss)
+            self._progress("sampling")
+            model = gathered(self.model, self.world)
+            if self.world.is_main:
+                with self._going_on_without_room():
+                    write_sample(self.run, self.config.evaluation, model, self.val_batches, self.tokenizer, state.step, val_loss)
+        self._saved_step = None  # what this step saved before it was evaluated (stopped, then resumed) knows nothing of it
         state.evaluated_step = state.step
         if math.isfinite(val_loss) and (state.best_val_loss is None or val_loss < state.best_val_loss):
             state.best_val_loss, state.best_step = val_loss, state.step
-            if self.world.is_main:
-                point_to_best(self.run, state.best_step)  # where this step was saved before it was evaluated: stopped, then resumed
         self._record(record)
         self._say(self.watch.after_evaluation(state.step, val_loss))
 
@@ -179,35 +231,10 @@ class Trainer:
 
         def progress(number: int) -> None:
             if self._asked_to_stop():
-                raise _Stopped
+                raise Interrupted
             self._progress(f"validating {min(100, 100 * number // number_of_batches)} %")
 
         return evaluate_loss(self.model, batches, precision=self.precision, device=self.device, progress=progress, world=self.world).mean
-
-    def _write_sample(self, val_loss: float) -> None:
-        self._progress("sampling")
-        model = gathered(self.model, self.world)
-        if not self.world.is_main:
-            return
-        settings = self.config.evaluation
-        sampling = Sampling(temperature=0.8, top_k=50)
-        with without_compiling():  # each length of text would be compiled anew
-            text = generate_text(model, self.tokenizer, settings.prompt, settings.sample_tokens, sampling=sampling, seed=SAMPLE_SEED)
-        assert self.val_batches is not None
-        table = predictions_as_markdown(predict_batch(model, next(iter(self.val_batches)), self.tokenizer, self.device, positions=12))
-        with open(self.run / "samples.md", "a", encoding="utf-8") as file:
-            fence = "````"
-            file.write(
-                f"## step {self.state.step}, validation loss {val_loss:.3f}\n\n{fence}text\n{settings.prompt}{text}\n{fence}\n\n{table}\n\n"
-            )
-
-    def _drop_samples_of_another_past(self) -> None:
-        """Samples from after the last evaluation that counts, where the run went back to an earlier checkpoint."""
-        file = self.run / "samples.md"
-        if file.exists():
-            sections = re.split(r"(?m)^(?=## step \d+, validation loss )", file.read_text(encoding="utf-8"))
-            kept = [text for text in sections if text and int(text.split()[2].rstrip(",")) <= self.state.evaluated_step]
-            write_atomically(file, "".join(kept))
 
     def _is_evaluation_due(self) -> bool:
         step, last = self.state.step, self.config.training.max_steps
@@ -225,6 +252,26 @@ class Trainer:
         self.stop.signal_number = self.world.largest(self.stop.signal_number or 0) or None
         return bool(self.stop)
 
+    def _poll_points(self) -> list[nn.Module]:
+        """Where a stop request may cut a pass short: at its ends, and at every block that is not compiled into one.
+
+        Several processes only stop between steps, where they can agree on it.
+        """
+        if self.world.size > 1:
+            return []
+        compiled = self.device.type != "cpu" or self.config.training.compile == "on"
+        return [self.model.embedding_dropout, self.model.final_norm, *([] if compiled else self.model.blocks)]
+
+    @contextmanager
+    def _going_on_without_room(self) -> Iterator[None]:
+        """A full disk ends the run only where that is wished, or where nothing comes after."""
+        try:
+            yield
+        except DiskFullError as error:
+            if self.config.checkpoints.on_full_disk == "stop" or self.state.step >= self.config.training.max_steps:
+                raise
+            self._say([f"step {self.state.step}: {error}. The run goes on, and tries again when the next checkpoint is due"])
+
     def _stopped_error(self) -> RunStopped:
         number = self.stop.signal_number
         assert number is not None
@@ -235,14 +282,36 @@ class Trainer:
             number,
         )
 
-    def _diverged_error(self) -> GPTKitError:
+    def _diverged_error(self, report: StepReport) -> GPTKitError:
         step, best, rate = self.state.step, self.state.best_step, self.config.training.learning_rate / 3
         # The weights just saved are those from before these updates, but they are also the ones that led here.
         start = f"go on from the best checkpoint, with --resume {checkpoint_folder(self.run, best)}" if best else "start again"
+        what, advice = (
+            ("stood out as a spike", "If the text has changed its kind, go on with --training.no-skip-spikes; otherwise")
+            if report.skipped == "spike"
+            else ("was not finite", "The learning rate is probably too high:")
+        )
         return GPTKitError(
-            f"loss or gradient was not finite {MOST_SKIPPED_UPDATES} times in a row, so the run stopped at step {step}. Those updates "
-            f"changed nothing, and the weights are saved. The learning rate is probably too high: {start} and a lower "
+            f"loss or gradient {what} {self.state.skipped_updates} times in a row, so the run stopped at step {step}. Those updates "
+            f"changed nothing, and the weights are saved; their batches lie in {self.run / 'skipped'}. {advice} {start} and a lower "
             f"--training.learning-rate, such as {rate:.2g}"
+        )
+
+    def _out_of_memory_error(self, batch: Batch, random_states: dict[str, Tensor]) -> GPTKitError:
+        """What would fit is found by trying; then all is put back as it was before the step, and saved."""
+        rows = micro_batch_rows(self.config, self.device)
+        what = f"out of memory in step {self.state.step + 1}, with a micro-batch of {rows} windows of {self.train_batches.length} tokens"
+        if self.world.size > 1:  # the others wait inside the step, and cannot save with this one
+            return GPTKitError(f"{what}. Go on from the last checkpoint with --resume auto --micro-batch {max(1, rows // 2)}, or auto")
+        self._progress("looking for what fits")
+        fitting = largest_that_fits(self.model, self.optimizers, batch, rows // 2, self.precision)
+        restore_random_state(random_states)
+        self.save()
+        if not fitting:
+            return GPTKitError(f"{what}; not even one fits. Try --training.activation-checkpointing, a smaller model or a shorter context")
+        return GPTKitError(
+            f"{what}; {fitting} would fit, and give the same result. Everything is saved. "
+            f"Go on with: gpt-kit train --out {self.run} --resume auto --micro-batch {fitting}"
         )
 
     def _record(self, figures: Record) -> None:

@@ -111,12 +111,19 @@ class Watch:
             "memorises. The best checkpoint is kept. Try more text, dropout 0.1 to 0.2 (--model.residual-dropout), or fewer steps",
         )
 
-    def after_skipped_update(self, step: int) -> list[str]:
-        """Remarks on an update that was not finite."""
+    def after_skipped_update(self, step: int, why: str) -> list[str]:
+        """Remarks on an update that was skipped because it was "not finite", or a "spike"."""
+        if why == "spike":
+            return self._once(
+                "skipped spike",
+                f"step {step}: loss or gradient norm stood out by more than {SPIKE_SIGMAS:.0f} standard deviations, so this update was "
+                "skipped. The text of such batches is written to the run's folder skipped/",
+            )
         return self._once(
             "not finite",
-            f"step {step}: loss or gradient was not a finite number, so this update was skipped. If it happens again: a lower "
-            "--training.learning-rate, or --training.precision bf16 or float32 instead of fp16",
+            f"step {step}: loss or gradient was not a finite number, so this update was skipped, and the text of its batch written to the "
+            "run's folder skipped/. If it happens again: a lower --training.learning-rate, or --training.precision bf16 or float32 "
+            "instead of fp16",
         )
 
     def _once(self, kind: str, text: str) -> list[str]:
