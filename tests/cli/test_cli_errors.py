@@ -331,7 +331,7 @@ def test_a_disk_that_fills_up_leaves_the_earlier_checkpoint(
         sync(handle)
 
     monkeypatch.setattr(os, "fsync", full_from_step_8)
-    result = run("train", "--data", text_file, "--out", tmp_path / "run", *tiny_flags)
+    result = run("train", "--data", text_file, "--out", tmp_path / "run", *tiny_flags, "--checkpoints.on-full-disk", "stop")
     refused(result, "the disk is full", "make room", code=1)
     checkpoints = tmp_path / "run" / "checkpoints"
     assert sorted(path.name for path in checkpoints.iterdir()) == ["best", "last", "step-00000004"]

@@ -54,7 +54,6 @@ def test_no_room_at_any_write_of_a_save(refusals: list[tuple[str, str, Path]], u
             raise AssertionError(f"refused: {refused}") from error
 
 
-@pytest.mark.xfail(strict=True, reason="the folder itself is made outside of full_disk_explained: a plain OSError")
 def test_every_refusal_is_explained(refusals: list[tuple[str, str, Path]]) -> None:
     """Renaming apart, which needs no room."""
     unexplained = [
@@ -121,7 +120,6 @@ def test_a_full_disk_costs_no_checkpoint(
     assert_same_end(uninterrupted(), tmp_path / "run")
 
 
-@pytest.mark.xfail(strict=True, reason="the bytes that are needed are not said yet")
 def test_the_message_gives_needed_and_free_bytes(full_to_the_end: tuple[int, str, Path]) -> None:
     said = re.search(r"([\d,]+) bytes needed, ([\d,]+) bytes free", full_to_the_end[1])
     assert said is not None
@@ -129,7 +127,6 @@ def test_the_message_gives_needed_and_free_bytes(full_to_the_end: tuple[int, str
     assert 250_000 < needed < 6_000_000 and free <= LEFT_BYTES
 
 
-@pytest.mark.xfail(strict=True, reason="checkpoints.on_full_disk is not there yet")
 def test_the_run_goes_on_by_choice(corpus: Path, uninterrupted: Callable[..., Path], tmp_path: Path) -> None:
     """No room from step 6 to 17: some checkpoints are not written, every step is made, and the end is that of any other run."""
     code, said, run = train_on_that_disk(corpus, tmp_path, until=18, checkpoints__on_full_disk="continue")
@@ -138,7 +135,6 @@ def test_the_run_goes_on_by_choice(corpus: Path, uninterrupted: Callable[..., Pa
     assert_same_end(uninterrupted(), run)
 
 
-@pytest.mark.xfail(strict=True, reason="checkpoints.on_full_disk is not there yet")
 def test_the_run_stops_by_choice(corpus: Path, tmp_path: Path) -> None:
     code, said, run = train_on_that_disk(corpus, tmp_path, until=18, checkpoints__on_full_disk="stop")
     assert code == 1 and "the disk is full" in said

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from gpt_kit.cli.display import LiveDisplay, console, note
 from gpt_kit.cli.resume import check_resumable, checkpoint_to_resume, data_order
@@ -20,6 +21,7 @@ from gpt_kit.files import lock_folder, write_atomically, write_json
 from gpt_kit.generation import encode_prompt
 from gpt_kit.model import GPTModel, count_model
 from gpt_kit.runtime import (
+    Precision,
     StopRequest,
     World,
     can_compile,
@@ -53,7 +55,9 @@ from gpt_kit.training import (
 from gpt_kit.version import __version__
 
 STEPS_WORTH_COMPILING = 500
-FORWARDS_PER_STEP = 3  # what a training step costs, in forward passes: backward costs two (Kaplan et al. 2020, section 2.1)
+FORWARDS_PER_STEP = (
+    2.5  # what a training step costs, in evaluating forward passes: 3 by arithmetic (Kaplan et al. 2020, section 2.1), less a reserve
+)
 
 
 def train_run(config: RunConfig, run: Path, resume: str = "", corpus: Corpus | None = None) -> Trainer:
@@ -68,37 +72,10 @@ def train_run(config: RunConfig, run: Path, resume: str = "", corpus: Corpus | N
         console.quiet = not world.is_main
         world.agree({"version of gpt_kit": __version__, "version of torch": torch.__version__, **_settings(config)})
         checkpoint = _main_checkpoint(run, resume, world)
-        with world.main_first():  # which prepares raw text; the others find it ready
-            corpus = corpus or corpus_of(config, run, resuming=checkpoint is not None or not world.is_main)
-        world.agree({"text": corpus.fingerprint})
-        note_foreign_tokenizer(config.model, corpus.tokenizer)
-        config = dataclasses.replace(
-            config,
-            model=with_vocabulary(config.model, corpus.tokenizer),
-            data=dataclasses.replace(config.data, source=absolute_source(config.data.source)),  # to be found from any folder
-        )
+        config, corpus = _with_text(config, run, checkpoint, corpus, world)
         config = with_fitting_micro_batch(config, precision, device, world)
-        encode_prompt(config.evaluation.prompt, corpus.tokenizer)  # a prompt that cannot be spelled is found now, not at the first sample
-        if checkpoint is not None:
-            check_same_tokenizer(corpus.tokenizer, load_tokenizer(checkpoint).fingerprint, str(corpus.folder))
-        seed_everything(config.training.seed)
-        model = GPTModel(config.model).to(device)
-        model.activation_checkpointing = config.training.activation_checkpointing
-        if checkpoint is not None:
-            restore_weights(checkpoint, model)
-        spread_model = spread(model, world, config.training)
-        optimizers = Optimizers(model, config.training, device)
-        train_batches, val_batches, whole_val_batches = make_batches(config, corpus, device)
-        order = data_order(config, corpus)
-        state = TrainingState(data_order=order)
-        if checkpoint is not None:
-            state = restore_progress(checkpoint, optimizers)
-            check_resumable(checkpoint, state, order, config.training.max_steps)
-        if state.scaler:
-            precision.scaler.load_state_dict(state.scaler)
-        if compile_wanted(config, device):
-            for block in model.blocks:
-                block.compile()
+        model, spread_model, optimizers, state = _model_and_state(config, corpus, checkpoint, precision, device, world)
+        batches = make_batches(config, corpus, device)
         if world.is_main:
             write_atomically(run / "config.toml", run_config_to_toml(config))
             machine = {"processes": world.size, **describe_machine()}
@@ -106,15 +83,14 @@ def train_run(config: RunConfig, run: Path, resume: str = "", corpus: Corpus | N
                 run / "environment.json",
                 {"gpt_kit": __version__, "started_at": time.strftime("%Y-%m-%d %H:%M:%S %z"), **machine},
             )
+            set_aside_after(run, state.step)  # where the run goes back to an earlier checkpoint
+            drop_samples_after(run, state.evaluated_step)
         _announce(config, corpus, device, precision.name, world)
         if checkpoint is not None:
             console.print(f"resumed from {checkpoint} at step {state.step}")
-        if world.is_main:
-            set_aside_after(run, state.step)  # where the run goes back to an earlier checkpoint
-            drop_samples_after(run, state.evaluated_step)
         with StopRequest() as stop, _observers(config, run, state, world) as observers:
             trainer = Trainer(
-                run, config, model, optimizers, train_batches, val_batches, whole_val_batches,
+                run, config, model, optimizers, *batches,
                 corpus.tokenizer, device, precision, observers, state, stop, world, spread_model,
             )  # fmt: skip
             try:
@@ -124,6 +100,43 @@ def train_run(config: RunConfig, run: Path, resume: str = "", corpus: Corpus | N
                 if world.is_main and len(points_of(records, "train/loss")) > 1:
                     draw_loss_png(run / "loss.png", records, f"{run.name}: {count_model(config.model).total_parameters:,} parameters")
     return trainer
+
+
+def _with_text(config: RunConfig, run: Path, checkpoint: Path | None, corpus: Corpus | None, world: World) -> tuple[RunConfig, Corpus]:
+    """The text, prepared if need be, and the settings with what it decides. Raises what does not fit it."""
+    with world.main_first():  # which prepares raw text; the others find it ready
+        corpus = corpus or corpus_of(config, run, resuming=checkpoint is not None or not world.is_main)
+    world.agree({"text": corpus.fingerprint})
+    note_foreign_tokenizer(config.model, corpus.tokenizer)
+    encode_prompt(config.evaluation.prompt, corpus.tokenizer)  # a prompt that cannot be spelled is found now, not at the first sample
+    if checkpoint is not None:
+        check_same_tokenizer(corpus.tokenizer, load_tokenizer(checkpoint).fingerprint, str(corpus.folder))
+    data = dataclasses.replace(config.data, source=absolute_source(config.data.source))  # to be found from any folder
+    return dataclasses.replace(config, model=with_vocabulary(config.model, corpus.tokenizer), data=data), corpus
+
+
+def _model_and_state(
+    config: RunConfig, corpus: Corpus, checkpoint: Path | None, precision: Precision, device: torch.device, world: World
+) -> tuple[GPTModel, nn.Module | None, Optimizers, TrainingState]:
+    """New weights and a new state, or those of the checkpoint; the model as a whole, and as it is spread over the processes."""
+    seed_everything(config.training.seed)
+    model = GPTModel(config.model).to(device)
+    model.activation_checkpointing = config.training.activation_checkpointing
+    if checkpoint is not None:
+        restore_weights(checkpoint, model)
+    spread_model = spread(model, world, config.training)
+    optimizers = Optimizers(model, config.training, device)
+    order = data_order(config, corpus)
+    state = TrainingState(data_order=order)
+    if checkpoint is not None:
+        state = restore_progress(checkpoint, optimizers)
+        check_resumable(checkpoint, state, order, config.training.max_steps)
+    if state.scaler:
+        precision.scaler.load_state_dict(state.scaler)
+    if compile_wanted(config, device):
+        for block in model.blocks:
+            block.compile()
+    return model, spread_model, optimizers, state
 
 
 @contextmanager

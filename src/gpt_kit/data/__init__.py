@@ -1,5 +1,6 @@
 """Text -> batches: sources, shards, order, windows, and records of instructions."""
 
+from gpt_kit.data.ahead import ReadAhead
 from gpt_kit.data.batches import Batch, EvaluationBatches, TrainingBatches
 from gpt_kit.data.bins import export_bins, refuse_large_vocabulary
 from gpt_kit.data.corpus import Corpus, absolute_source, corpus_settings, is_corpus, open_corpus
@@ -16,6 +17,7 @@ __all__ = [
     "EvaluationBatches",
     "GPTPretrainingDataset",
     "InstructionDataset",
+    "ReadAhead",
     "ShardWriter",
     "TokenArray",
     "TrainingBatches",

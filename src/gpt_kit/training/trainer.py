@@ -7,6 +7,7 @@ Every decision is a function of the step alone, so a run that was stopped anywhe
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from gpt_kit.config import RunConfig
-from gpt_kit.data import Batch, EvaluationBatches, TrainingBatches
+from gpt_kit.data import Batch, EvaluationBatches, ReadAhead, TrainingBatches
 from gpt_kit.errors import DiskFullError, GPTKitError, RunStopped
 from gpt_kit.evaluation import evaluate_loss
 from gpt_kit.model import GPTModel
@@ -70,6 +71,8 @@ class Trainer:
     """What a step trains, where several processes share the model (parallel.py)."""
     watch: Watch = field(init=False)
     spikes: SpikeRule = field(init=False)
+    read_batch: Callable[[int], Batch] = field(init=False)
+    """This process's share of a batch, by its number."""
     _saved_step: int | None = field(init=False)
     """The step whose checkpoint on disk is what `state` says; None where it has to be written anew."""
     _seconds: float = field(init=False, default=0.0)
@@ -81,6 +84,9 @@ class Trainer:
         best = self.state.best_val_loss
         self.watch = Watch(self.model.config.vocab_size, self.config.training.warmup_steps, math.inf if best is None else best)
         self.spikes = SpikeRule(self.state.losses, self.state.grad_norms)
+        read = functools.partial(self.train_batches.batch, rank=self.world.rank, size=self.world.size)
+        # A CPU is busy with the step itself, and takes a thousand times as long for it as for reading: there is nothing to gain.
+        self.read_batch = read if self.device.type == "cpu" else ReadAhead(read)
         self._saved_step = self.state.step
 
     def fit(self) -> TrainingState:
@@ -132,7 +138,7 @@ class Trainer:
         started = time.perf_counter()
         self.optimizers.set_learning_rate_share(learning_rate_share(state.updates, self.config.training))
         self.world.seed_step(self.config.training.seed, state.step)
-        report = self._update(self.train_batches.batch(state.step, self.world.rank, self.world.size))
+        report = self._update(self.read_batch(state.step))
         seconds = time.perf_counter() - started
         state.step += 1
         state.updates += report.updated
