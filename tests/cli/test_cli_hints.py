@@ -84,7 +84,7 @@ def test_importing_proposes_to_generate_only_with_a_tokenizer(run: Run, finished
     assert code == 0, err
 
 
-@pytest.mark.parametrize(("interval", "evaluating"), [(4, 0.1), (40, 600 / (3 * 40 * 5 * 16))])
+@pytest.mark.parametrize(("interval", "evaluating"), [(4, 0.1), (40, 600 / (2.5 * 40 * 5 * 16))])
 def test_quickstart_leaves_time_for_the_evaluations(
     finished_run: Path, monkeypatch: pytest.MonkeyPatch, interval: int, evaluating: float
 ) -> None:

@@ -35,6 +35,8 @@ class World:
     """This process's number, from 0."""
     size = 1
     """How many processes there are."""
+    local_size = 1
+    """How many of them are on this machine."""
 
     @property
     def is_main(self) -> bool:
@@ -95,6 +97,7 @@ class ProcessGroup(World):
 
     def __init__(self, rank: int, size: int, timeout_seconds: float) -> None:
         self.rank, self.size, self.timeout_seconds = rank, size, timeout_seconds
+        self.local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
     def sum(self, value: Number) -> Number:
         total = value.detach().clone() if isinstance(value, Tensor) else torch.tensor(value, dtype=_dtype_of(value))

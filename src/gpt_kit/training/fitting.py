@@ -38,7 +38,7 @@ def with_fitting_micro_batch(config: RunConfig, precision: Precision, device: to
     """
     if config.training.micro_batch_size != "auto":
         return config
-    free = free_memory(device)
+    free = free_memory(device) // (world.local_size if device.type == "cpu" else 1)
     rows = -world.largest(-largest_micro_batch(config.model, config.training, precision, device, USABLE_SHARE * free))
     if not rows:
         raise DeviceError(

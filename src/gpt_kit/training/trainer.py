@@ -7,7 +7,6 @@ Every decision is a function of the step alone, so a run that was stopped anywhe
 
 from __future__ import annotations
 
-import functools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -84,7 +83,10 @@ class Trainer:
         best = self.state.best_val_loss
         self.watch = Watch(self.model.config.vocab_size, self.config.training.warmup_steps, math.inf if best is None else best)
         self.spikes = SpikeRule(self.state.losses, self.state.grad_norms)
-        read = functools.partial(self.train_batches.batch, rank=self.world.rank, size=self.world.size)
+
+        def read(number: int) -> Batch:
+            return self.train_batches.batch(number, self.world.rank, self.world.size)
+
         # A CPU is busy with the step itself, and takes a thousand times as long for it as for reading: there is nothing to gain.
         self.read_batch = read if self.device.type == "cpu" else ReadAhead(read)
         self._saved_step = self.state.step
@@ -219,7 +221,7 @@ class Trainer:
         record = {"val/loss": val_loss}
         if last and self.whole_val_batches is not None:
             record["val/whole_loss"] = self._loss_over(self.whole_val_batches)
-        if self.config.evaluation.sample_tokens:
+        if self.config.evaluation.sample_tokens and math.isfinite(val_loss):  # nothing can be drawn from a model that is not finite
             self._progress("sampling")
             model = gathered(self.model, self.world)
             if self.world.is_main:
