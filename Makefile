@@ -20,6 +20,9 @@ bench: .venv/dev
 	$(BIN)/python benchmarks/parity_transformers.py
 	$(BIN)/python benchmarks/train_step_cpu.py
 	$(BIN)/python benchmarks/shakespeare_char_cpu.py
+	$(BIN)/python benchmarks/prepare_corpus.py
+	$(BIN)/python benchmarks/loader_and_saving.py
+	$(BIN)/python benchmarks/plan_against_run.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

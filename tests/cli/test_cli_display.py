@@ -47,13 +47,12 @@ def test_the_bar_grows_with_the_terminal_up_to_a_limit(monkeypatch: pytest.Monke
     assert widths[0] < widths[1] < widths[2] == widths[3]
 
 
-@pytest.mark.parametrize("waiting_for", ["this step", "this page"])
-def test_the_first_signal_is_answered_at_once(waiting_for: str, capfd: pytest.CaptureFixture[str]) -> None:
-    with StopRequest(*([] if waiting_for == "this step" else [waiting_for])) as stop:
+def test_the_first_signal_is_answered_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    with StopRequest() as stop:
         assert capfd.readouterr().err == ""
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop
-    assert capfd.readouterr().err == f"stopping after {waiting_for}; once more to stop at once\n"
+    assert capfd.readouterr().err == "saving, then stopping; once more to stop at once\n"
 
 
 def test_a_closed_stderr_does_not_disturb_the_request() -> None:

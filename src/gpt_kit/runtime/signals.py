@@ -40,13 +40,9 @@ def interruptible(modules: Iterable[nn.Module], stop: StopRequest) -> Iterator[N
 
 
 class StopRequest:
-    """Inside the `with` block the first SIGINT or SIGTERM sets `signal_number` and says so; a second one ends the process at once.
+    """Inside the `with` block the first SIGINT or SIGTERM sets `signal_number` and says so; a second one ends the process at once."""
 
-    `waiting_for` completes the line on stderr, "stopping after …".
-    """
-
-    def __init__(self, waiting_for: str = "this step") -> None:
-        self.waiting_for = waiting_for
+    def __init__(self) -> None:
         self.signal_number: int | None = None
         self._previous: dict[int, object] = {}
 
@@ -65,6 +61,6 @@ class StopRequest:
         self.signal_number = number
         for again in (signal.SIGINT, signal.SIGTERM):
             signal.signal(again, signal.SIG_DFL)
-        line = f"stopping after {self.waiting_for}; once more to stop at once\n"
+        line = "saving, then stopping; once more to stop at once\n"
         with contextlib.suppress(OSError):  # stderr may be closed. os.write: a print could interrupt another and find its buffer locked
             os.write(2, f"\n{line}".encode() if os.isatty(2) else line.encode())  # in a terminal, below "^C" and the live line
