@@ -25,6 +25,8 @@ def checkpoint_to_resume(run: Path, resume: str) -> Path | None:
     checkpoint, damaged = newest_sound_checkpoint(run)
     for line in damaged:
         note(line)
+    if checkpoint is not None and damaged:
+        note(f"{checkpoint.name} is the newest sound checkpoint; the run goes on from there")
     if checkpoint is None and damaged:
         raise CheckpointError(f"{run}: none of its {len(damaged)} checkpoints is sound. Start anew in another --out")
     return checkpoint
