@@ -39,7 +39,7 @@ def test_a_micro_batch_that_fits_is_named_and_gives_the_same_losses(corpus: Path
     process.join(120)
     text = log.read_text()
     assert shell_code(process) == 1, text
-    found = re.search(r"out of memory in step 1, with a micro-batch of 2048 windows .* (\d+) would fit, .*--micro-batch (\d+)", text)
+    found = re.search(r"out of memory in step 1, with a micro-batch of 2048 windows; (\d+) would fit, .*--micro-batch (\d+)", text)
     assert found and found[1] == found[2] and 1 <= int(found[1]) < 2048, text
     assert len([line for line in text.splitlines() if "gpt-kit:" in line]) == 1 and "Traceback" not in text
     process = start([*resume_words(run), "--micro-batch", found[1]], log, limit_memory)

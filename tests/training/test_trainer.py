@@ -460,9 +460,7 @@ def test_short_memory_saves_and_names_what_fits(build: Build, tmp_path: Path) ->
         return whole(inputs, *arguments, **named)
 
     trainer.model.loss_sum = loss_sum  # type: ignore[method-assign]
-    with pytest.raises(
-        GPTKitError, match=r"out of memory in step 6, with a micro-batch of 3 windows of 11 tokens; 1 would fit, .*--micro-batch 1"
-    ):
+    with pytest.raises(GPTKitError, match=r"out of memory in step 6, with a micro-batch of 3 windows; 1 would fit, .*--micro-batch 1"):
         trainer.fit()
     resumed = build(resume=tmp_path / "checkpoints" / "step-00000005", micro_batch_size=1, evaluate_every=1000)
     resumed.fit()
@@ -470,3 +468,19 @@ def test_short_memory_saves_and_names_what_fits(build: Build, tmp_path: Path) ->
     uninterrupted.fit()
     for name, tensor in resumed.model.exported_tensors().items():
         torch.testing.assert_close(tensor, uninterrupted.model.exported_tensors()[name], rtol=0, atol=3e-3)  # dropout is drawn otherwise
+
+
+def test_memory_that_runs_out_in_the_middle_of_an_update_saves_no_half_updated_weights(build: Build, tmp_path: Path) -> None:
+    trainer = build(save_every=2, evaluate_every=1000)
+    (adamw,) = trainer.optimizers.optimizers
+    whole = adamw.step
+
+    def step(*arguments: Any, **named: Any) -> Any:
+        if trainer.state.step == 5:
+            raise MemoryError
+        return whole(*arguments, **named)
+
+    adamw.step = step  # type: ignore[method-assign]
+    with pytest.raises(GPTKitError, match=r"out of memory in step 6, .* Go on from the last checkpoint with"):
+        trainer.fit()
+    assert folders(tmp_path) == ["step-00000002", "step-00000004"]

@@ -42,6 +42,8 @@ class Optimizers:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["highest_lr"] = group["lr"]
+        self.underway = False
+        """Whether some weights may be updated and others not."""
 
     @property
     def learning_rate(self) -> float:
@@ -60,9 +62,11 @@ class Optimizers:
             optimizer.zero_grad(set_to_none=True)
 
     def step(self, scaler: torch.amp.GradScaler) -> None:
-        """Update the weights; a disabled scaler passes the call on."""
+        """Update the weights; a disabled scaler passes the call on. An error in here leaves `underway` true."""
+        self.underway = True
         for optimizer in self.optimizers:
             scaler.step(optimizer)
+        self.underway = False
 
     def unscale(self, scaler: torch.amp.GradScaler) -> None:
         """Bring gradients back from fp16's loss scale; nothing to do where the scaler is disabled."""

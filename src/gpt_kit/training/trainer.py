@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from gpt_kit.config import RunConfig
 from gpt_kit.data import Batch, EvaluationBatches, ReadAhead, TrainingBatches
-from gpt_kit.errors import DiskFullError, GPTKitError, RunStopped
+from gpt_kit.errors import DiskFullError, GPTKitError
 from gpt_kit.evaluation import evaluate_loss
 from gpt_kit.model import GPTModel
 from gpt_kit.runtime import (
@@ -34,7 +34,8 @@ from gpt_kit.runtime import (
     restore_random_state,
 )
 from gpt_kit.tokenizers import Tokenizer
-from gpt_kit.training.checkpoint import TrainingState, checkpoint_folder, prune_checkpoints, save_checkpoint
+from gpt_kit.training import endings
+from gpt_kit.training.checkpoint import TrainingState, prune_checkpoints, save_checkpoint
 from gpt_kit.training.fitting import largest_that_fits, micro_batch_rows
 from gpt_kit.training.metrics import Observer, Record
 from gpt_kit.training.optimizers import Optimizers
@@ -102,7 +103,8 @@ class Trainer:
                 self._run_to_the_end()
         except Interrupted:
             self.save()
-            raise self._stopped_error() from None
+            assert self.stop.signal_number is not None
+            raise endings.stopped(self.run, self.state.step, self.config.training.max_steps, self.stop.signal_number) from None
         return self.state
 
     def save(self) -> None:
@@ -156,7 +158,7 @@ class Trainer:
         self._tell(report)
         if state.skipped_updates >= self.config.training.max_skipped_updates:
             self.save()
-            raise self._diverged_error(report)
+            raise endings.diverged(self.run, self.state, self.config.training, report)
 
     def _update(self, batch: Batch) -> StepReport:
         """One update, or none: a step that is cut short leaves everything as it was before it."""
@@ -195,13 +197,12 @@ class Trainer:
             with self._going_on_without_room():
                 batch = self.train_batches.batch(self.state.step - 1)  # all of it, not only this process's share
                 write_skipped_batch(self.run, self.state.step, report, batch, self.tokenizer)
+        self._say(self.watch.after_skipped_update(self.state.step, report.skipped))
 
     def _tell(self, report: StepReport) -> None:
         state, interval = self.state, self.config.logging.interval
         if report.updated:
             self._say(self.watch.after_step(state.step, report.loss, self.train_batches.epoch_of(state.step)))
-        else:
-            self._say(self.watch.after_skipped_update(state.step, report.skipped))
         if state.step % interval == 0 or state.step in (1, self.config.training.max_steps) or not report.updated:
             self._record(
                 {
@@ -280,47 +281,16 @@ class Trainer:
                 raise
             self._say([f"step {self.state.step}: {error}. The run goes on, and tries again when the next checkpoint is due"])
 
-    def _stopped_error(self) -> RunStopped:
-        number = self.stop.signal_number
-        assert number is not None
-        cause = "Ctrl-C" if number == 2 else f"signal {number}"
-        return RunStopped(
-            f"stopped by {cause} after step {self.state.step} of {self.config.training.max_steps}; everything is saved. "
-            f"Go on with: gpt-kit train --out {self.run} --resume auto",
-            number,
-        )
-
-    def _diverged_error(self, report: StepReport) -> GPTKitError:
-        step, best, rate = self.state.step, self.state.best_step, self.config.training.learning_rate / 3
-        # The weights just saved are those from before these updates, but they are also the ones that led here.
-        start = f"go on from the best checkpoint, with --resume {checkpoint_folder(self.run, best)}" if best else "start again"
-        what, advice = (
-            ("stood out as a spike", "If the text has changed its kind, go on with --training.no-skip-spikes; otherwise")
-            if report.skipped == "spike"
-            else ("was not finite", "The learning rate is probably too high:")
-        )
-        return GPTKitError(
-            f"loss or gradient {what} {self.state.skipped_updates} times in a row, so the run stopped at step {step}. Those updates "
-            f"changed nothing, and the weights are saved; their batches lie in {self.run / 'skipped'}. {advice} {start} and a lower "
-            f"--training.learning-rate, such as {rate:.2g}"
-        )
-
     def _out_of_memory_error(self, batch: Batch, random_states: dict[str, Tensor]) -> GPTKitError:
         """What would fit is found by trying; then all is put back as it was before the step, and saved."""
         rows = micro_batch_rows(self.config, self.device)
-        what = f"out of memory in step {self.state.step + 1}, with a micro-batch of {rows} windows of {self.train_batches.length} tokens"
-        if self.world.size > 1:  # the others wait inside the step, and cannot save with this one
-            return GPTKitError(f"{what}. Go on from the last checkpoint with --resume auto --micro-batch {max(1, rows // 2)}, or auto")
+        if self.world.size > 1 or self.optimizers.underway:  # the others wait inside the step; or some weights are updated, and others not
+            return endings.out_of_memory(self.run, self.state.step, rows, None)
         self._progress("looking for what fits")
         fitting = largest_that_fits(self.model, self.optimizers, batch, rows // 2, self.precision)
         restore_random_state(random_states)
         self.save()
-        if not fitting:
-            return GPTKitError(f"{what}; not even one fits. Try --training.activation-checkpointing, a smaller model or a shorter context")
-        return GPTKitError(
-            f"{what}; {fitting} would fit, and give the same result. Everything is saved. "
-            f"Go on with: gpt-kit train --out {self.run} --resume auto --micro-batch {fitting}"
-        )
+        return endings.out_of_memory(self.run, self.state.step, rows, fitting)
 
     def _record(self, figures: Record) -> None:
         record = {"step": self.state.step, "tokens_seen": self.state.tokens_seen, **figures}
