@@ -54,8 +54,10 @@ def is_corpus(folder: Path) -> bool:
     return (folder / INFO).is_file()
 
 
-def open_corpus(folder: Path, *, verify: bool = True, progress: Progress = lambda *_: None) -> Corpus:
+def open_corpus(folder: Path, *, verify: bool = True, progress: Progress = lambda *_: None, tokenizer: Tokenizer | None = None) -> Corpus:
     """Open a prepared corpus; with `verify`, every shard is compared with its SHA-256 first (see DataConfig for the cost).
+
+    `tokenizer`: the corpus's own, for who has it already; loading it takes half a second.
 
     Raises: DataError for damaged or foreign shards, TokenizerError for another tokenizer.
     """
@@ -65,7 +67,7 @@ def open_corpus(folder: Path, *, verify: bool = True, progress: Progress = lambd
     found = info.get("format") if isinstance(info, dict) else None
     if found != FORMAT:
         raise DataError(f"{folder}: corpus format {found} is not known; expected {FORMAT}. Prepare the corpus again")
-    tokenizer = load_tokenizer(folder)
+    tokenizer = tokenizer or load_tokenizer(folder)
     try:
         fingerprint, names = info["tokenizer_fingerprint"], {side: list(info[side]["shards"]) for side in ("train", "val")}
     except (KeyError, TypeError):

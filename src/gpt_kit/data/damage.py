@@ -30,6 +30,23 @@ class Damage(DataError):
         """It concerns a line of a document that goes on, not a whole record."""
 
 
+def sound_text(data: bytes) -> str | None:
+    """`data` as text; None where something is wrong with it and somebody has to look closer. Nearly all of a corpus passes here."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return None
+    return None if 0 in data or _long_run(text) else text
+
+
+def is_sound(text: str) -> bool:
+    """Whether nothing is wrong with a record's text."""
+    try:
+        return (text.isascii() or bool(text.encode())) and "\0" not in text and not _long_run(text)
+    except UnicodeEncodeError:
+        return False
+
+
 def decode(data: bytes, name: str, line: int, offset: int) -> str | Damage:
     """`data`, which begins at `line` and byte `offset` of its file, as text; or the place of the byte that is none."""
     try:

@@ -73,8 +73,8 @@ def begin_large(
     rest: Iterator[Piece],
     progress: Progress,
     note: Note,
-) -> None:
-    """Prepare a source that begins with `head` and goes on with `rest`, both out of `intake`."""
+) -> Tokenizer:
+    """Prepare a source that begins with `head` and goes on with `rest`, both out of `intake`. Gives its tokenizer."""
     with resumable_folder(folder) as place:
         _empty(place)
         split = "document" if is_by_document(head, config) else "contiguous"
@@ -86,9 +86,10 @@ def begin_large(
         work = _Work(text, config, place, tokenizer, progress)
         entry = _encode(work, {**entry, **learned_from}, head, intake, rest)
         _end(work, entry, note)
+    return tokenizer
 
 
-def go_on_with_large(text: Source, folder: Path, config: CorpusConfig, progress: Progress, note: Note) -> None:
+def go_on_with_large(text: Source, folder: Path, config: CorpusConfig, progress: Progress, note: Note) -> Tokenizer:
     """Take up what the journal tells of. Raises: DataError where that was begun otherwise."""
     with resumable_folder(folder) as place:
         entry = _entry_to_go_on_with(place / PROGRESS / JOURNAL, text, config)
@@ -98,6 +99,7 @@ def go_on_with_large(text: Source, folder: Path, config: CorpusConfig, progress:
             intake = Intake(text, config, note, entry["intake"])
             entry = _encode(work, entry, deque(), intake, iter(intake))
         _end(work, entry, note)
+    return work.tokenizer
 
 
 def _encode(work: _Work, entry: Entry, head: deque[Piece], intake: Intake, rest: Iterator[Piece]) -> Entry:

@@ -7,7 +7,6 @@ pattern cuts anyway, so that the ids are the same as those of the whole. Where a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple
 
 SEPARATOR = b"<|endoftext|>"
@@ -31,8 +30,7 @@ class Position(NamedTuple):
     """The last byte before the separator was a line break."""
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(NamedTuple):
     """One text of a corpus, or a piece of one."""
 
     text: str
@@ -43,7 +41,7 @@ class Document:
     """A document begins here; else it is a further piece of the one before."""
     is_last: bool = True
     """The document ends here."""
-    end: Position | None = field(default=None, compare=False, repr=False)
+    end: Position | None = None
     """The place behind it; None inside a record, where reading cannot begin."""
 
 
@@ -62,24 +60,23 @@ class RawPiece(NamedTuple):
 
 def raw_pieces(stream: BinaryIO, chunk_bytes: int, start: Position) -> Iterator[RawPiece]:
     """The stretches between the separators of `stream`, which stands at `start`; those over PIECE_BYTES in pieces."""
-    buffer, searched = bytearray(), 0
+    buffer, at, searched = b"", 0, 0
     offset, line, in_document, after_break = start.offset, start.line, start.in_document, start.after_line_break
     at_end = False
     while True:
-        end = buffer.find(SEPARATOR, searched, PIECE_BYTES + len(SEPARATOR))
+        end = buffer.find(SEPARATOR, searched, at + PIECE_BYTES + len(SEPARATOR))
         is_last, skipped = end >= 0, len(SEPARATOR)
-        if end < 0 and not at_end and len(buffer) < PIECE_BYTES + len(SEPARATOR):
-            searched = max(0, len(buffer) - len(SEPARATOR) + 1)  # a separator may lie across two chunks
+        if end < 0 and not at_end and len(buffer) - at < PIECE_BYTES + len(SEPARATOR):
+            searched = max(0, len(buffer) - at - len(SEPARATOR) + 1)  # a separator may lie across two chunks
             chunk = stream.read(chunk_bytes)
-            buffer += chunk
-            at_end = not chunk
+            buffer, at, at_end = buffer[at:] + chunk, 0, not chunk
             continue
         if end < 0:
-            is_last, skipped = len(buffer) <= PIECE_BYTES, 0
-            end = len(buffer) if is_last else _last_break(buffer, PIECE_BYTES)
-        data = bytes(memoryview(buffer)[:end])
+            is_last, skipped = len(buffer) - at <= PIECE_BYTES, 0
+            end = len(buffer) if is_last else at + _last_break(buffer[at : at + PIECE_BYTES + 1], PIECE_BYTES)
+        data = buffer[at:end]
         had_break, begun_at, begun_line = after_break, offset, line
-        offset, line = offset + end + skipped, line + data.count(b"\n")
+        offset, line = offset + len(data) + skipped, line + data.count(b"\n")
         if data:
             after_break = data.endswith(b"\n")
         is_whole = at_end and begun_at == 0 and skipped == 0 and is_last
@@ -87,11 +84,11 @@ def raw_pieces(stream: BinaryIO, chunk_bytes: int, start: Position) -> Iterator[
         yield RawPiece(data, begun_at, begun_line, not in_document, is_last, had_break, is_whole, place)
         if at_end and not skipped and is_last:
             return
-        del buffer[: end + skipped]
-        searched, in_document = 0, not is_last
+        at = searched = end + skipped
+        in_document = not is_last
 
 
-def _last_break(data: bytearray, limit: int) -> int:
+def _last_break(data: bytes, limit: int) -> int:
     """Where to cut `data` at or before `limit`: behind a line break, or else between two characters."""
     fallback, end = 0, limit
     for _ in range(_BREAKS_TRIED):

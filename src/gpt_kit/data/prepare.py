@@ -29,7 +29,7 @@ from gpt_kit.data.splitting import DocumentSplit, contiguous_sides, exact_thresh
 from gpt_kit.data.writing import CorpusWriter, read_digests
 from gpt_kit.errors import DataError
 from gpt_kit.files import PROGRESS, atomic_folder
-from gpt_kit.tokenizers import load_tokenizer
+from gpt_kit.tokenizers import Tokenizer, load_tokenizer
 
 SMALL_BYTES = 32_000_000
 NOTHING = np.zeros(0, np.uint64)
@@ -46,26 +46,26 @@ def prepare_corpus(
     that does not fit.
     """
     if files := bin_files(source):
-        _prepare_bins(source, files, folder, config)
-        return open_corpus(folder, verify=False)
+        tokenizer = _prepare_bins(source, files, folder, config)
+        return open_corpus(folder, verify=False, tokenizer=tokenizer)
     if parts := corpora_in(source):
-        _join(source, parts, folder, config)
-        return open_corpus(folder, verify=False)
+        tokenizer = _join(source, parts, folder, config)
+        return open_corpus(folder, verify=False, tokenizer=tokenizer)
     text = Source(source, config.text_key, config.streaming)
     if was_begun(folder) and not text.is_stream:
-        go_on_with_large(text, folder, config, progress, note)
-        return open_corpus(folder, verify=False)
+        tokenizer = go_on_with_large(text, folder, config, progress, note)
+        return open_corpus(folder, verify=False, tokenizer=tokenizer)
     intake = Intake(text, config, note)
     rest = iter(intake)
     head, is_whole = _head(rest, progress)
     if is_whole:
-        _prepare_small(text, folder, config, head, intake, progress)
+        tokenizer = _prepare_small(text, folder, config, head, intake, progress)
     else:
-        begin_large(text, folder, config, head, intake, rest, progress, note)
-    return open_corpus(folder, verify=False)
+        tokenizer = begin_large(text, folder, config, head, intake, rest, progress, note)
+    return open_corpus(folder, verify=False, tokenizer=tokenizer)
 
 
-def _prepare_bins(source: str, files: dict[str, Path], folder: Path, config: CorpusConfig) -> None:
+def _prepare_bins(source: str, files: dict[str, Path], folder: Path, config: CorpusConfig) -> Tokenizer:
     if config.tokenizer in ("bpe", "char"):
         raise DataError(
             f"{source}: holds ids, and tokenizer {config.tokenizer!r} is learned from text. Name the tokenizer that made the ids: "
@@ -77,9 +77,10 @@ def _prepare_bins(source: str, files: dict[str, Path], folder: Path, config: Cor
         tokenizer.save(temporary)
         documents = sum(own["documents"] for own in written.values())
         finish(temporary, source, config, tokenizer, split, written, (NOTHING, NOTHING), {**NOTHING_LEFT_OUT, "documents": documents}, 0)
+    return tokenizer
 
 
-def _join(source: str, parts: list[Path], folder: Path, config: CorpusConfig) -> None:
+def _join(source: str, parts: list[Path], folder: Path, config: CorpusConfig) -> Tokenizer:
     corpora = opened(parts)
     tokenizer = corpora[0].tokenizer
     with atomic_folder(folder) as temporary:
@@ -88,6 +89,7 @@ def _join(source: str, parts: list[Path], folder: Path, config: CorpusConfig) ->
         split = corpora[0].info["split"] if len({corpus.info["split"] for corpus in corpora}) == 1 else "mixed"
         documents = sum(own["documents"] for own in written.values())
         finish(temporary, source, config, tokenizer, split, written, (NOTHING, NOTHING), {**NOTHING_LEFT_OUT, "documents": documents}, 0)
+    return tokenizer
 
 
 def _head(pieces: Iterator[Piece], progress: Progress) -> tuple[deque[Piece], bool]:
@@ -103,7 +105,7 @@ def _head(pieces: Iterator[Piece], progress: Progress) -> tuple[deque[Piece], bo
     return head, True
 
 
-def _prepare_small(text: Source, folder: Path, config: CorpusConfig, pieces: deque[Piece], intake: Intake, progress: Progress) -> None:
+def _prepare_small(text: Source, folder: Path, config: CorpusConfig, pieces: deque[Piece], intake: Intake, progress: Progress) -> Tokenizer:
     split = "document" if is_by_document(pieces, config) else "contiguous"
     if split == "document":
         chooser = DocumentSplit(exact_threshold(pieces, config.val_fraction))
@@ -123,3 +125,4 @@ def _prepare_small(text: Source, folder: Path, config: CorpusConfig, pieces: deq
         tokenizer.save(temporary)
         finish(temporary, text.name, config, tokenizer, split, writer.written, digests, intake.report(), learned_from)
         shutil.rmtree(notes)
+    return tokenizer

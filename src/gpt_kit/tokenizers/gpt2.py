@@ -189,12 +189,11 @@ def merges_of(ranks: Mapping[bytes, int]) -> list[Merge]:
 def _parents(token: bytes, rank: int, ranks: Mapping[bytes, int]) -> list[bytes]:
     """What BPE makes of `token` with lower ranks only: its two parents, or more parts where it cannot be reached."""
     parts = [token[i : i + 1] for i in range(len(token))]
-    while len(parts) > 2:
-        candidates = [(ranks.get(parts[i] + parts[i + 1], rank), i) for i in range(len(parts) - 1)]
-        lowest, i = min(candidates)
-        if lowest >= rank:
-            break
+    pairs = [ranks.get(token[i : i + 2], rank) for i in range(len(token) - 1)]  # ranks of neighbours together
+    while len(parts) > 2 and (lowest := min(pairs)) < rank:
+        i = pairs.index(lowest)
         parts[i : i + 2] = [parts[i] + parts[i + 1]]
+        pairs[max(0, i - 1) : i + 2] = [ranks.get(parts[j] + parts[j + 1], rank) for j in (i - 1, i) if 0 <= j < len(parts) - 1]
     return parts
 
 
