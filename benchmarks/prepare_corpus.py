@@ -1,6 +1,6 @@
 """How fast text becomes a corpus, beside tiktoken alone on the same text, and how much memory it takes.
 
-    python benchmarks/prepare_corpus.py                  # 200 MB of .txt and of .jsonl, three rounds in turn, medians
+    python benchmarks/prepare_corpus.py                  # 200 MB of .txt and of .jsonl, three rounds each, medians
     python benchmarks/prepare_corpus.py --memory 2000    # peak memory of a child process that prepares 2 GB
 
 tiktoken's figure is its best: `encode_to_numpy` over documents that lie in memory, on the same number of threads, with nothing
@@ -11,6 +11,7 @@ disk, then counting duplicates, looking for leaks and the manifest.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -92,23 +93,26 @@ def time_prepare(path: Path, out: Path, threads: int) -> tuple[float, float]:
     return encoded - began, whole
 
 
-def compare(megabytes: int, rounds: int, threads: int) -> None:
+def compare(megabytes: int, rounds: int, threads: int, kinds: list[str]) -> None:
+    """Each preparation is compared with tiktoken's rate just before and just after it, for the speed of a shared machine drifts."""
     encoding = load_tokenizer("gpt2")._encoding  # type: ignore[attr-defined]
     texts = list(documents(megabytes))
     size = sum(len(text.encode()) for text in texts) / 1e6
-    for kind in ("txt", "jsonl"):
+    for kind in kinds:
         with tempfile.TemporaryDirectory() as folder:
             path = write(Path(folder), kind, megabytes)
-            rates: dict[str, list[float]] = {"tiktoken alone": [], "until written": [], "the whole of prepare": []}
+            alone = [time_tiktoken(texts, encoding, threads)]
+            ours: dict[str, list[float]] = {"until written": [], "the whole of prepare": []}
             for number in range(rounds):
-                rates["tiktoken alone"].append(size / time_tiktoken(texts, encoding, threads))
-                written, whole = time_prepare(path, Path(folder, f"corpus-{number}"), threads)
-                rates["until written"].append(size / written)
-                rates["the whole of prepare"].append(size / whole)
-        best = statistics.median(rates["tiktoken alone"])
-        for name, values in rates.items():
-            median = statistics.median(values)
-            print(f".{kind:<6}{name:<22}{median:6.1f} MB/s  {median / best:5.0%}   ({', '.join(f'{value:.1f}' for value in values)})")
+                for times, seconds in zip(ours.values(), time_prepare(path, Path(folder, f"corpus-{number}"), threads), strict=True):
+                    times.append(seconds)
+                alone.append(time_tiktoken(texts, encoding, threads))
+            beside = [(before + after) / 2 for before, after in itertools.pairwise(alone)]
+            print(f".{kind:<6}{'tiktoken alone':<22}{', '.join(f'{size / seconds:.1f}' for seconds in alone)} MB/s")
+            for name, times in ours.items():
+                shares = [theirs / seconds for theirs, seconds in zip(beside, times, strict=True)]
+                rates = ", ".join(f"{size / seconds:.1f} ({share:.0%})" for seconds, share in zip(times, shares, strict=True))
+                print(f".{kind:<6}{name:<22}{rates} MB/s: {statistics.median(shares):.0%}")
 
 
 def measure_memory(megabytes: int, threads: int) -> None:
@@ -125,6 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--kinds", nargs="+", choices=("txt", "jsonl"), default=["txt", "jsonl"])
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--memory", type=int, help="megabytes of text for the measurement of memory")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
@@ -137,7 +142,7 @@ def main() -> None:
     if asked.memory:
         measure_memory(asked.memory, asked.threads)
     else:
-        compare(asked.megabytes, asked.rounds, asked.threads)
+        compare(asked.megabytes, asked.rounds, asked.threads, asked.kinds)
 
 
 if __name__ == "__main__":

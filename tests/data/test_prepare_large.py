@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -157,51 +157,50 @@ def test_a_trained_tokenizer_fits_a_large_source(folder_of_files: Path, tmp_path
 
 
 SCRIPT = """
-import sys
+import json, os, signal, sys, time
 from pathlib import Path
 from gpt_kit.config import CorpusConfig
 from gpt_kit.data import encoding, large, pieces, prepare
+
 prepare.SMALL_BYTES, large.JOURNAL_BYTES, encoding.UNIT_BYTES, pieces.PIECE_BYTES = 30_000, 30_000, 5_000, 4_000
-def progress(activity, done, total):
-    print(done, flush=True)
-    if slow: time.sleep(0.004)
-import time
-slow = sys.argv[4] == "slow"
-config = CorpusConfig(on_damaged="skip", split=sys.argv[3])
-prepare.prepare_corpus(sys.argv[1], Path(sys.argv[2]), config, progress)
+source, out, split = sys.argv[1:]
+
+def one_life(units):
+    # Prepare in a process of its own, which is killed behind so many written units. Gives the bytes written before the first.
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        def progress(activity, done, total):
+            os.write(writing, b"%d\\n" % done)
+            time.sleep(0.004)
+        prepare.prepare_corpus(source, Path(out), CorpusConfig(tokenizer="byte", on_damaged="skip", split=split), progress)
+        os._exit(0)
+    os.close(writing)
+    with open(reading) as lines:
+        told = [int(line) for line, _ in zip(lines, range(units))]
+        os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return told[0]
+
+print(json.dumps([one_life(units) for units in (2, 15, 31, 12)]))
 """
 
 
-def start(source: Path, out: Path, split: str, speed: str) -> subprocess.Popen:
-    words = [sys.executable, "-c", SCRIPT, str(source), str(out), split, speed]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("split", ["document", "contiguous"])
 def test_killed_at_any_moment_the_work_is_taken_up_without_a_token_lost_or_doubled(folder_of_files: Path, tmp_path: Path, split) -> None:
     """kill -9 behind 2, 15, 31, 12 more written units; every file of the result is the one of work that was never stopped."""
-    prepare_corpus(str(folder_of_files), tmp_path / "whole", CorpusConfig(on_damaged="skip", split=split))
+    config = CorpusConfig(tokenizer="byte", on_damaged="skip", split=split)
+    prepare_corpus(str(folder_of_files), tmp_path / "whole", config)
     out = tmp_path / "killed"
-    begun = []
-    for lines in (2, 15, 31, 12):
-        process = start(folder_of_files, out, split, "slow")
-        assert process.stdout is not None
-        first = None
-        for _ in range(lines):
-            line = process.stdout.readline()
-            first = int(line) if first is None and line else first
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        begun.append(first)
-        if out.exists():
-            break
-        assert incomplete_folder(out).is_dir()
+    words = [sys.executable, "-c", SCRIPT, str(folder_of_files), str(out), split]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=100, env=environment)
+    begun = json.loads(done.stdout)
     assert begun[0] < 30_000 and max(begun) > 100_000, f"it never went on where it stopped: {begun}"
-    process = start(folder_of_files, out, split, "fast")
-    process.communicate(timeout=60)
-    assert process.returncode == 0
+    assert incomplete_folder(out).is_dir() and not out.exists()
+    notes: list[str] = []
+    prepare_corpus(str(folder_of_files), out, config, note=notes.append)
+    assert "going on where an earlier preparation stopped" in notes[0]
     assert hashes(out) == hashes(tmp_path / "whole")
     assert not incomplete_folder(out).exists()
 
@@ -219,7 +218,7 @@ def stop_after(lines: int):
 @pytest.mark.parametrize("step", ["copy_tail", "cut_off_tail"])
 def test_a_stop_while_the_end_is_moved_is_made_up_for(folder_of_files: Path, tmp_path: Path, monkeypatch, step: str) -> None:
     """Before and after each step of moving the end of a contiguous source, and then a second time."""
-    config = CorpusConfig(on_damaged="skip", split="contiguous")
+    config = CorpusConfig(tokenizer="byte", on_damaged="skip", split="contiguous")
     prepare_corpus(str(folder_of_files), tmp_path / "whole", config)
     real = getattr(large.tail, step)
     for when in ("before", "after", "again"):
@@ -235,6 +234,24 @@ def test_a_stop_while_the_end_is_moved_is_made_up_for(folder_of_files: Path, tmp
     monkeypatch.setattr(large.tail, step, real)
     prepare_corpus(str(folder_of_files), tmp_path / "stopped", config)
     assert hashes(tmp_path / "stopped") == hashes(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".jsonl", ".jsonl.gz"])
+def test_the_progress_ends_at_a_hundred_per_cent(tmp_path: Path, suffix: str) -> None:
+    """Lines of records are half as long again as their text, and the bar compares like with like; of one packed file nothing is known."""
+    texts = [f'"{i}"\n' * 60 for i in range(500)]
+    written = "<|endoftext|>".join(texts) if suffix == ".txt" else "\n".join(json.dumps({"text": text}) for text in texts)
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(gzip.compress(written.encode()) if suffix.endswith(".gz") else written.encode())
+    told: list[tuple[int, int]] = []
+    prepare_corpus(str(path), tmp_path / "corpus", BYTES, lambda _, done, total: told.append((done, total)))
+    size = sum(map(len, texts))
+    assert told[-1][0] == size
+    if suffix.endswith(".gz"):
+        assert {total for _, total in told} == {0}
+    else:
+        assert told[-1][1] == size
+        assert all(abs(total - size) < size / 10 for _, total in told if total), "it was a guess from the start, but a good one"
 
 
 def test_work_begun_otherwise_is_not_mixed(folder_of_files: Path, tmp_path: Path) -> None:

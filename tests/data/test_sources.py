@@ -386,3 +386,12 @@ def test_a_reading_that_is_given_up_leaves_no_file_open(tmp_path):
         documents = read_documents(write(tmp_path / f"a.jsonl{suffix}", PACK[suffix](FORMS["a.jsonl"])))
         assert [document.text for document in itertools.islice(documents, 1)] == TEXTS[:1]
         del documents
+
+
+def test_a_json_file_that_would_fill_the_memory_is_refused_with_the_way_round(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(readers, "LARGEST_JSON", 20)
+    (tmp_path / "a.json").write_text('["a", "b", "c", "d"]')
+    assert [document.text for document in read_documents(str(tmp_path / "a.json"))] == ["a", "b", "c", "d"]
+    (tmp_path / "b.json").write_text('["a", "b", "c", "d", "e"]')
+    with pytest.raises(DataError, match=r"b.json: is larger than 20 bytes, .* jq -c '.\[\]' .*b.json > .*b.jsonl$"):
+        list(read_documents(str(tmp_path / "b.json")))

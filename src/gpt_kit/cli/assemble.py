@@ -104,8 +104,10 @@ def train_run(config: RunConfig, run: Path, resume: str = "", corpus: Corpus | N
 
 def _with_text(config: RunConfig, run: Path, checkpoint: Path | None, corpus: Corpus | None, world: World) -> tuple[RunConfig, Corpus]:
     """The text, prepared if need be, and the settings with what it decides. Raises what does not fit it."""
-    with world.main_first():  # which prepares raw text; the others find it ready
-        corpus = corpus or corpus_of(config, run, resuming=checkpoint is not None or not world.is_main)
+    with world.main_first():  # which prepares raw text and compares shards with their hashes; the others find it done
+        data = dataclasses.replace(config.data, verify=config.data.verify and world.is_main)
+        resuming = checkpoint is not None or not world.is_main
+        corpus = corpus or corpus_of(dataclasses.replace(config, data=data), run, resuming=resuming)
     world.agree({"text": corpus.fingerprint})
     note_foreign_tokenizer(config.model, corpus.tokenizer)
     encode_prompt(config.evaluation.prompt, corpus.tokenizer)  # a prompt that cannot be spelled is found now, not at the first sample

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,13 @@ def make_tokenizer(config: CorpusConfig, everything: Iterable[str], training: It
     return load_tokenizer(config.tokenizer)
 
 
-def write_units(writer: CorpusWriter, encoded: Iterable[tuple[Unit, Any]], all_bytes: int, progress: Progress) -> Iterator[Unit]:
-    """Write units, each yielded once it is written."""
+def write_units(
+    writer: CorpusWriter, encoded: Iterable[tuple[Unit, Any]], all_bytes: Callable[[], int], progress: Progress
+) -> Iterator[Unit]:
+    """Write units, each yielded once it is written. `all_bytes`: of text in all, as far as that is known (0: not at all)."""
     for unit, ids in encoded:
         writer.write(unit, ids)
-        progress("encoding", bytes_in(writer.written), all_bytes)
+        progress("encoding", bytes_in(writer.written), all_bytes())
         yield unit
 
 

@@ -46,6 +46,7 @@ class Intake:
         self._open_digest = bytes.fromhex(state.get("open_digest", ""))
         self.documents, self.empty = state.get("documents", 0), state.get("empty", 0)
         self._tallies: dict[str, Counter[str]] = {name: Counter(state.get(name, {})) for name in _TALLIES}
+        self.num_bytes = state.get("bytes", 0)
         self._can_go_on_here = True
         self._seed = f"{config.split_seed} ".encode()
 
@@ -89,13 +90,20 @@ class Intake:
             "open_digest": self._open_digest.hex(),
             "documents": self.documents,
             "empty": self.empty,
+            "bytes": self.num_bytes,
             **{name: dict(tally) for name, tally in self._tallies.items()},
         }
+
+    def expected_bytes(self) -> int:
+        """How many bytes of text the source will have given at its end, by what it has given so far; 0: not known."""
+        share = self._source.share_read(self._file, self._position)
+        return round(self.num_bytes / share) if share else 0
 
     def _piece(self, found: Document) -> Piece:
         data = found.text.encode()
         digest = hashlib.sha256((self._seed if found.is_first else self._open_digest) + data).digest()[:DIGEST_BYTES]
         self._open_digest = digest
+        self.num_bytes += len(data)
         return Piece(found.text, len(data), digest, found.is_first, found.is_last)
 
     def _count_damage(self, damage: Damage) -> None:

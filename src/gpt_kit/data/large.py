@@ -14,6 +14,7 @@ import json
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,8 @@ class _Work:
     folder: Path
     tokenizer: Tokenizer
     progress: Progress
+    tokenizer_is_saved: Callable[[], None] = lambda: None
+    """Returns as soon as that is so."""
 
     @property
     def notes(self) -> Path:
@@ -61,6 +64,7 @@ class _Work:
 
     def write_journal(self, entry: Entry) -> None:
         """From here on, work is taken up behind `entry`."""
+        self.tokenizer_is_saved()
         write_json(self.notes / JOURNAL, entry)
 
 
@@ -82,9 +86,10 @@ def begin_large(
         entry = {"identity": _identity(text, config), "split": split, "threshold": share, "side": "train"}
         entry |= {"phase": "reading", "written": None, "num_marks": 0}
         tokenizer, learned_from = _tokenizer_of(text, config, DocumentSplit(share), head, progress)
-        tokenizer.save(place)
-        work = _Work(text, config, place, tokenizer, progress)
-        entry = _encode(work, {**entry, **learned_from}, head, intake, rest)
+        with ThreadPoolExecutor(1) as aside:  # spelling out a vocabulary takes half a second, and encoding need not wait for it
+            saving = aside.submit(tokenizer.save, place)
+            work = _Work(text, config, place, tokenizer, progress, saving.result)
+            entry = _encode(work, {**entry, **learned_from}, head, intake, rest)
         _end(work, entry, note)
     return tokenizer
 
@@ -120,7 +125,7 @@ def _encode(work: _Work, entry: Entry, head: deque[Piece], intake: Intake, rest:
     since = 0
     with CorpusWriter(work.folder, work.notes, work.tokenizer, entry["written"], entry["num_marks"]) as writer:
         encoded = encode_units(work.tokenizer, gather(sided(), state), work.config.threads)
-        for unit in write_units(writer, encoded, work.text.num_bytes, work.progress):
+        for unit in write_units(writer, encoded, intake.expected_bytes, work.progress):
             since += unit.num_bytes
             if unit.state and since >= JOURNAL_BYTES:
                 writer.flush()

@@ -29,7 +29,7 @@ FEWEST_WINDOWS = 4
 CHECKED_TOKENS = 32_000_000
 _BLOCK = 1 << 18
 _TABLE_BITS = 26
-_SEED = np.uint32(0x9E3779B1)
+_FIRST, _SECOND, _PAIR, _OFFSET = (np.uint32(number) for number in (0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F))
 _FACTORS = np.random.default_rng(20).integers(1, 2**63, WINDOW // ANCHOR, dtype=np.uint64) | np.uint64(1)
 
 
@@ -111,13 +111,10 @@ def _blocks(tokens: TokenArray, every: int) -> Iterator[tuple[int, NDArray[Any]]
 
 def _sampled(ids: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.uint64]]:
     """Offsets of the sampled windows in `ids`, and their hashes."""
-    anchor = (ids.astype(np.uint32) + np.uint32(1)) * _SEED
-    span = 1
-    while span < ANCHOR:  # by doubling: the hash of 2n tokens from those of n
-        anchor = (anchor[:-span] ^ (anchor[:-span] >> np.uint32(15))) * np.uint32(0x85EBCA6B) + anchor[span:]
-        span *= 2
-    groups, anchor = anchor, anchor[: len(ids) - WINDOW + 1]
-    at = np.flatnonzero(((anchor ^ (anchor >> np.uint32(16))) * _SEED) < np.uint32(2**32 // SAMPLED))
+    tokens = ids.astype(np.uint32)
+    pairs = tokens[:-1] * _FIRST + tokens[1:] * _SECOND + _OFFSET
+    groups = pairs[:-2] * _PAIR + pairs[2:]  # ANCHOR tokens: a sum of products, of which the upper bits are good
+    at = np.flatnonzero(groups[: len(ids) - WINDOW + 1] < np.uint32(2**32 // SAMPLED))
     hashes = np.zeros(len(at), dtype=np.uint64)
     for offset, factor in zip(range(0, WINDOW, ANCHOR), _FACTORS, strict=True):
         hashes += groups[at + offset] * factor

@@ -118,7 +118,7 @@ def _prepare_small(text: Source, folder: Path, config: CorpusConfig, pieces: deq
         notes = temporary / PROGRESS
         notes.mkdir()
         with CorpusWriter(temporary, notes, tokenizer) as writer:
-            for _ in write_units(writer, encode_units(tokenizer, gather(sided), config.threads), size, progress):
+            for _ in write_units(writer, encode_units(tokenizer, gather(sided), config.threads), lambda: size, progress):
                 pass
         learned_from = writer.written["train"]["bytes"] if config.tokenizer == "bpe" else 0
         digests = read_digests(notes, "train"), read_digests(notes, "val")

@@ -39,6 +39,8 @@ from gpt_kit.errors import DataError, MissingExtraError
 
 KNOWN_SUFFIXES = (".txt", ".md", ".jsonl", ".json", ".parquet")
 _CHUNK_BYTES = 1 << 20
+LARGEST_JSON = 100_000_000
+"""Bytes of a .json file, unpacked. Parsed, they take some 200 to 800 MB."""
 _PARQUET_ROWS = 256
 """Rows decoded at a time: web pages of some 10 kB make a few megabytes."""
 _DECODER = json.JSONDecoder()
@@ -173,7 +175,12 @@ def _loads(line: str) -> Any:
 
 def _read_json(stream: BinaryIO, name: str, reading: Reading, start: int) -> Found:
     """A list of objects or strings, one object, or such a list under "data"."""
-    data = stream.read()
+    data = stream.read(LARGEST_JSON + 1)
+    if len(data) > LARGEST_JSON:
+        raise DataError(
+            f"{name}: is larger than {LARGEST_JSON:,} bytes, and a .json file has to be held in memory as a whole. "
+            f"Write one record a line, into a .jsonl file: jq -c '.[]' {name} > {name}l"
+        )
     content = decode(data, name, 1, 0)
     if isinstance(content, Damage):
         content.repaired = reading.replace

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import itertools
 import os
 import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
@@ -60,10 +62,21 @@ class Source:
             for found in read_file(self.files[number], reading, start if number == file else None):
                 yield number, found
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of the files as they lie there; 0 where that is not known."""
-        return 0 if self.is_stream else sum(file.stat().st_size for file in self.files)
+    @cached_property
+    def _ends(self) -> list[int]:
+        """Bytes of the files up to the end of each."""
+        return list(itertools.accumulate(file.stat().st_size for file in self.files))
+
+    def share_read(self, file: int, position: Position) -> float:
+        """How much of all files lies before a place in one, by their bytes on the disk; 0 where that is not known.
+
+        Of a file whose places are not its own bytes (packed, or of records) nothing counts until it is read.
+        """
+        if self.is_stream or not self.files:
+            return 0.0
+        is_in_bytes = self.files[file].suffix.lower() not in (*COMPRESSIONS, ".json", ".parquet")
+        before = self._ends[file - 1] if file else 0
+        return (before + position.offset * is_in_bytes) / max(1, self._ends[-1])
 
 
 def read_documents(source: str, *, text_key: str = "text", on_damaged: Callable[[DataError], None] | None = None) -> Iterator[Document]:
