@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from gpt_kit.config import CheckpointConfig, EvaluationConfig, LoggingConfig, ModelConfig, RunConfig, TrainingConfig
-from gpt_kit.data import EvaluationBatches, TokenArray, TrainingBatches
+from gpt_kit.data import EvaluationBatches, ReadAhead, TokenArray, TrainingBatches
 from gpt_kit.errors import DiskFullError, GPTKitError, RunStopped
 from gpt_kit.evaluation import LossReport
 from gpt_kit.files import check_manifest
@@ -484,3 +484,29 @@ def test_memory_that_runs_out_in_the_middle_of_an_update_saves_no_half_updated_w
     with pytest.raises(GPTKitError, match=r"out of memory in step 6, .* Go on from the last checkpoint with"):
         trainer.fit()
     assert folders(tmp_path) == ["step-00000002", "step-00000004"]
+
+
+def test_reading_ahead_neither_skips_nor_repeats_over_a_stop(build: Build, tmp_path: Path) -> None:
+    """As on a GPU: the batch after the one that is trained is already read when the stop comes."""
+    plain = build(evaluate_every=1000)
+    plain.fit()
+    shutil.rmtree(tmp_path / "checkpoints")
+
+    def ahead(**settings: Any) -> Trainer:
+        trainer = build(evaluate_every=1000, **settings)
+        trainer.read_batch = ReadAhead(trainer.train_batches.batch)
+        return trainer
+
+    trainer = ahead()
+
+    def stop(step: int, _: str) -> None:
+        if step == 5:
+            trainer.stop.signal_number = 15
+
+    ear(trainer).on_progress = stop
+    with pytest.raises(RunStopped):
+        trainer.fit()
+    resumed = ahead(resume=tmp_path / "checkpoints" / "step-00000005")
+    resumed.fit()
+    for name, tensor in resumed.model.exported_tensors().items():
+        assert torch.equal(tensor, plain.model.exported_tensors()[name])
