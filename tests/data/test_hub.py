@@ -119,10 +119,15 @@ def test_a_loading_script_is_never_run_but_its_parquet_copy_read(monkeypatch, tm
             raise RuntimeError("Dataset scripts are no longer supported, but found bookcorpus.py")
         return datasets.Dataset.from_list([{"text": "a"}])
 
+    copied = ["plain_text/train/0000.parquet"]
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr("huggingface_hub.list_repo_files", lambda *_, **__: copied)
     monkeypatch.chdir(tmp_path)
     assert texts("some/scripted") == ["a"]
     assert asked == [None, "refs/convert/parquet"]
+    copied = ["plain_text/partial-train/0000.parquet"]
+    with pytest.raises(DataError, match=r"some/scripted: is a loading script, .* is only a part. Download its files"):
+        texts("some/scripted")
 
 
 def test_a_text_on_the_web_is_one_document(monkeypatch, tmp_path: Path) -> None:

@@ -121,9 +121,18 @@ def _load(source: str, text: HubText, streaming: bool) -> Any:
     except Exception as error:
         raise _unreachable(source, error) from None
     try:
-        return datasets.load_dataset(text.repository, text.config, revision=PARQUET_COPY, **options)
+        from huggingface_hub import list_repo_files
+
+        copied = list_repo_files(text.repository, revision=PARQUET_COPY, repo_type="dataset")
+        rows = datasets.load_dataset(text.repository, text.config, revision=PARQUET_COPY, **options)
     except Exception as error:
         raise _unreachable(source, error) from None
+    if any("/partial-" in file for file in copied):  # what the hub calls the folders where it stopped copying, after some 5 GB
+        raise DataError(
+            f"{source}: is a loading script, which is never run, and the copy in parquet that the hub keeps of it is only a part. "
+            "Download its files and give those"
+        )
+    return rows
 
 
 def _check_network(source: str) -> None:
