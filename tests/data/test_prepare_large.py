@@ -20,6 +20,7 @@ from gpt_kit.config import CorpusConfig
 from gpt_kit.data import encoding, large, pieces, prepare, prepare_corpus
 from gpt_kit.errors import ConfigError, DataError, FolderInUseError
 from gpt_kit.files import check_manifest, incomplete_folder, lock_folder
+from gpt_kit.tokenizers.simple import ByteTokenizer
 
 BYTES = CorpusConfig(tokenizer="byte")
 END = 256
@@ -252,6 +253,24 @@ def test_the_progress_ends_at_a_hundred_per_cent(tmp_path: Path, suffix: str) ->
     else:
         assert told[-1][1] == size
         assert all(abs(total - size) < size / 10 for _, total in told if total), "it was a guess from the start, but a good one"
+
+
+def test_no_journal_is_written_before_the_tokenizer_lies_there(folder_of_files: Path, tmp_path: Path, monkeypatch) -> None:
+    """Whoever takes the work up needs it; here it is slow to come."""
+    save, write, seen = ByteTokenizer.save, large.write_json, []
+
+    def slow_save(self, folder):
+        time.sleep(0.3)
+        save(self, folder)
+
+    def watched_write(path, entry):
+        seen.append((path.parents[1] / "tokenizer.json").is_file())
+        write(path, entry)
+
+    monkeypatch.setattr(ByteTokenizer, "save", slow_save)
+    monkeypatch.setattr(large, "write_json", watched_write)
+    prepare_corpus(str(folder_of_files), tmp_path / "corpus", SKIP)
+    assert len(seen) > 3 and all(seen)
 
 
 def test_work_begun_otherwise_is_not_mixed(folder_of_files: Path, tmp_path: Path) -> None:
