@@ -7,6 +7,7 @@ shards lands on the disk.
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import re
@@ -107,11 +108,11 @@ def _as_line(item: Document | Damage, *, is_first: bool) -> Document | Damage:
 
 
 def _load(source: str, text: HubText, streaming: bool) -> Any:
-    try:
-        import datasets
-    except ImportError:
-        raise MissingExtraError("datasets", "datasets", "reading datasets of the hub") from None
+    if importlib.util.find_spec("datasets") is None:
+        raise MissingExtraError("datasets", "datasets", "reading datasets of the hub")
     _check_network(source)
+    import datasets  # after the check: this takes seconds
+
     options: dict[str, Any] = {"split": text.split, "streaming": streaming}
     try:
         return datasets.load_dataset(text.repository, text.config, **options)

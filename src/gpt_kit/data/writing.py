@@ -88,7 +88,7 @@ def mark_file(notes: Path) -> Path:
 def read_digests(notes: Path, side: str) -> Digests:
     """(documents,) digests of a side, mapped."""
     path = digest_file(notes, side)
-    return np.memmap(path, dtype=">u8", mode="r") if path.stat().st_size else np.zeros(0, np.uint64)
+    return np.memmap(path, dtype="<u8", mode="r") if path.stat().st_size else np.zeros(0, np.uint64)
 
 
 def _open_at(path: Path, size: int) -> BinaryIO:
