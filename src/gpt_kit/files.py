@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
 import shutil
 import sys
 import uuid
@@ -162,7 +163,10 @@ def check_manifest(folder: Path, but_not: str = "") -> None:
         file = folder / name
         if not file.is_file():
             raise CheckpointError(f"{folder}: {name} is missing, though the manifest lists it. Choose another checkpoint")
-        found = sha256_of_file(file)
+        try:
+            found = sha256_of_file(file)
+        except OSError as error:
+            raise CheckpointError(f"{file}: cannot be read ({error.strerror}). Choose another checkpoint") from None
         if found != expected:
             raise CheckpointError(
                 f"{folder}: {name} does not match its manifest (SHA-256 {found[:8]}…, expected {str(expected)[:8]}…). "
@@ -217,7 +221,7 @@ def free_bytes(path: Path) -> int:
 def is_disk_full(error: BaseException) -> bool:
     """Whether an error means that there is no room, from the system or from safetensors, which words it in its own way."""
     no_room = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return no_room or isinstance(error, DiskFullError) or "No space left on device" in str(error)
+    return no_room or isinstance(error, DiskFullError) or any(words in str(error) for words in ("No space left on", "Disk quota exceeded"))
 
 
 @contextlib.contextmanager
@@ -252,8 +256,12 @@ def lock_folder(folder: Path) -> Iterator[None]:
             raise FolderInUseError(
                 f"{folder}: another run (process {owner}) is writing into this folder. Wait for it, stop it, or choose another --out"
             ) from None
+        except OSError as error:  # some network file systems
+            raise DataError(
+                f"{folder}: this disk cannot lock files (flock: {error.strerror}). Mount it with flock, or choose another disk"
+            ) from None
         file.truncate(0)
-        file.write(str(os.getpid()))
+        file.write(f"{os.getpid()} on {platform.node()}")
         file.flush()
         try:
             yield

@@ -7,6 +7,7 @@ original GPT-1 or GPT-2 release, or a name on the Hugging Face hub.
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 
 from gpt_kit.errors import CheckpointError
@@ -45,7 +46,7 @@ def run_of(path: Path) -> Path | None:
 
 def best_checkpoint(run: Path) -> Path:
     """The checkpoint that a run's `best` names, or else its `last`, or else the newest. Raises: CheckpointError when it has none."""
-    if folder := pointed_to(run, "best") or pointed_to(run, "last") or max((run / "checkpoints").glob("step-*"), default=None):
+    if folder := pointed_to(run, "best") or pointed_to(run, "last") or next(iter(step_folders(run)), None):
         return folder
     raise CheckpointError(f"{run}: this run has no finished checkpoint yet. Train on with: gpt-kit train --out {run} --resume auto")
 
@@ -55,7 +56,13 @@ def pointed_to(run: Path, pointer: str) -> Path | None:
     file = run / "checkpoints" / pointer
     name = file.read_text(encoding="utf-8", errors="replace").strip() if file.is_file() else ""
     folder = run / "checkpoints" / name
-    return folder if name.startswith("step-") and folder.is_dir() else None
+    return folder if folder in step_folders(run) else None
+
+
+def step_folders(run: Path) -> list[Path]:
+    """The checkpoint folders of a run, newest first: `step-` and eight digits. Whatever else lies beside them is somebody's own."""
+    folders = (run / "checkpoints").glob("step-*")
+    return sorted((folder for folder in folders if re.fullmatch(r"step-\d{8}", folder.name) and folder.is_dir()), reverse=True)
 
 
 def _download(name: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -166,7 +167,7 @@ def test_a_folder_that_another_process_writes_to(run: Run, tmp_path: Path, text_
         assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
         result = run("train", "--data", text_file, "--out", tmp_path / "out", *tiny_flags)
         holder.communicate(b"\n")
-    refused(result, f"another run (process {holder.pid}) is writing into this folder")
+    refused(result, f"another run (process {holder.pid} on {platform.node()}) is writing into this folder")
 
 
 def test_a_prepared_corpus_is_not_overwritten(run: Run, tmp_path: Path, text_file: Path) -> None:

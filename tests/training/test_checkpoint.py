@@ -14,12 +14,12 @@ import torch
 from gpt_kit.config import ModelConfig, TrainingConfig
 from gpt_kit.errors import CheckpointError
 from gpt_kit.files import check_manifest
-from gpt_kit.locate import best_checkpoint
+from gpt_kit.locate import best_checkpoint, step_folders
 from gpt_kit.model import GPTModel
 from gpt_kit.runtime import choose_precision, seed_everything
 from gpt_kit.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
 from gpt_kit.training import Optimizers, TrainingState, newest_sound_checkpoint, restore_checkpoint, save_checkpoint
-from gpt_kit.training.checkpoint import checkpoint_folder, checkpoints_newest_first, prune_checkpoints, set_aside_after
+from gpt_kit.training.checkpoint import checkpoint_folder, prune_checkpoints, set_aside_after
 
 CPU = torch.device("cpu")
 
@@ -174,9 +174,9 @@ def test_pruning_keeps_the_newest_and_the_best_and_clears_what_a_kill_left(
     (half / "model.safetensors").write_bytes(b"half")
     assert newest_sound_checkpoint(tmp_path)[0] == checkpoint_folder(tmp_path, 5)
     prune_checkpoints(tmp_path, keep=2, best_step=2)
-    assert [folder.name for folder in checkpoints_newest_first(tmp_path)] == ["step-00000005", "step-00000004", "step-00000002"]
+    assert [folder.name for folder in step_folders(tmp_path)] == ["step-00000005", "step-00000004", "step-00000002"]
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.startswith(".")) == []
-    for folder in checkpoints_newest_first(tmp_path):
+    for folder in step_folders(tmp_path):
         check_manifest(folder)
 
 
@@ -188,7 +188,7 @@ def test_checkpoints_of_an_abandoned_future_are_set_aside_and_not_counted(
         save_checkpoint(tmp_path, *parts, TrainingState(step=step), tokenizer)
     set_aside_after(tmp_path, 5)
     prune_checkpoints(tmp_path, keep=1, best_step=0)
-    assert [folder.name for folder in checkpoints_newest_first(tmp_path)] == ["step-00000005"]
+    assert [folder.name for folder in step_folders(tmp_path)] == ["step-00000005"]
     assert newest_sound_checkpoint(tmp_path) == (checkpoint_folder(tmp_path, 5), [])
     check_manifest(tmp_path / "checkpoints" / "abandoned-step-00000009")
 

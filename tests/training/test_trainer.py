@@ -448,7 +448,12 @@ def test_the_last_checkpoint_is_not_given_up_in_silence(build: Build, monkeypatc
 
 
 def test_short_memory_saves_and_names_what_fits(build: Build, tmp_path: Path) -> None:
-    """Three windows at once are too many and one is not: that is said, and the step was not half done."""
+    """Three windows at once are too many and one is not: that is said, and what is saved is the step before, to the bit."""
+    build(micro_batch_size=3, evaluate_every=1000, save_every=5, keep=9).fit()
+    before = tmp_path / "checkpoints" / "step-00000005"
+    names = ("model.safetensors", "training_state/optimizer.safetensors", "training_state/random.safetensors")
+    expected = {name: (before / name).read_bytes() for name in names}
+    shutil.rmtree(tmp_path / "checkpoints")
     trainer = build(micro_batch_size=3, evaluate_every=1000)
     whole = trainer.model.loss_sum
 
@@ -462,6 +467,7 @@ def test_short_memory_saves_and_names_what_fits(build: Build, tmp_path: Path) ->
     trainer.model.loss_sum = loss_sum  # type: ignore[method-assign]
     with pytest.raises(GPTKitError, match=r"out of memory in step 6, with a micro-batch of 3 windows; 1 would fit, .*--micro-batch 1"):
         trainer.fit()
+    assert {name: (before / name).read_bytes() for name in names} == expected
     resumed = build(resume=tmp_path / "checkpoints" / "step-00000005", micro_batch_size=1, evaluate_every=1000)
     resumed.fit()
     uninterrupted = build(micro_batch_size=3, evaluate_every=1000)

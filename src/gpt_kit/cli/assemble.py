@@ -16,7 +16,7 @@ from gpt_kit.cli.resume import check_resumable, checkpoint_to_resume, data_order
 from gpt_kit.cli.text import corpus_of, note_foreign_tokenizer, with_vocabulary
 from gpt_kit.config import RunConfig, run_config_to_toml
 from gpt_kit.data import Corpus, EvaluationBatches, TrainingBatches, absolute_source
-from gpt_kit.errors import DataError
+from gpt_kit.errors import DataError, GPTKitError
 from gpt_kit.files import lock_folder, write_atomically, write_json
 from gpt_kit.generation import encode_prompt
 from gpt_kit.model import GPTModel, count_model
@@ -40,6 +40,7 @@ from gpt_kit.training import (
     Optimizers,
     Trainer,
     TrainingState,
+    checkpoint_folder,
     draw_loss_png,
     drop_samples_after,
     micro_batch_rows,
@@ -48,6 +49,7 @@ from gpt_kit.training import (
     read_metrics,
     restore_progress,
     restore_weights,
+    save_checkpoint,
     set_aside_after,
     spread,
     with_fitting_micro_batch,
@@ -76,6 +78,8 @@ def train_run(config: RunConfig, run: Path, resume: str = "", corpus: Corpus | N
         config = with_fitting_micro_batch(config, precision, device, world)
         model, spread_model, optimizers, state = _model_and_state(config, corpus, checkpoint, precision, device, world)
         batches = make_batches(config, corpus, device)
+        if checkpoint is not None and checkpoint.resolve() != checkpoint_folder(run, state.step).resolve():
+            save_checkpoint(run, model, optimizers, state, corpus.tokenizer, world)  # another run's, and from here on this one's too
         if world.is_main:
             write_atomically(run / "config.toml", run_config_to_toml(config))
             machine = {"processes": world.size, **describe_machine()}
@@ -96,9 +100,8 @@ def train_run(config: RunConfig, run: Path, resume: str = "", corpus: Corpus | N
             try:
                 trainer.fit()
             finally:
-                records = read_metrics(run / "metrics.jsonl")
-                if world.is_main and len(points_of(records, "train/loss")) > 1:
-                    draw_loss_png(run / "loss.png", records, f"{run.name}: {count_model(config.model).total_parameters:,} parameters")
+                if world.is_main:
+                    _draw_curve(run, config)
     return trainer
 
 
@@ -139,6 +142,16 @@ def _model_and_state(
         for block in model.blocks:
             block.compile()
     return model, spread_model, optimizers, state
+
+
+def _draw_curve(run: Path, config: RunConfig) -> None:
+    """A curve that cannot be drawn must not hide how the run ended."""
+    try:
+        records = read_metrics(run / "metrics.jsonl")
+        if len(points_of(records, "train/loss")) > 1:
+            draw_loss_png(run / "loss.png", records, f"{run.name}: {count_model(config.model).total_parameters:,} parameters")
+    except (OSError, GPTKitError) as error:
+        note(f"{run}/loss.png is not drawn: {error}")
 
 
 @contextmanager

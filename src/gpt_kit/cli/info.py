@@ -52,14 +52,14 @@ def _print_run(run: Path) -> None:
     from gpt_kit.cli.display import console
     from gpt_kit.config import load_run_config
     from gpt_kit.errors import CheckpointError
-    from gpt_kit.locate import best_checkpoint
+    from gpt_kit.locate import best_checkpoint, step_folders
 
     try:
         folder = best_checkpoint(run)
         _print_model(str(folder), _config_of(folder))
         _print_tokenizer(folder)
     except CheckpointError as error:
-        if any((run / "checkpoints").glob("step-*")) or not (run / "config.toml").is_file():
+        if step_folders(run) or not (run / "config.toml").is_file():
             raise
         config = load_run_config(run / "config.toml")
         _print_model(str(run), config.model)

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 CHINCHILLA = 20  # training tokens per parameter where arithmetic is spent best (Hoffmann et al. 2022, table 3)
 NEAR = 2.0  # within a factor of two of it the loss hardly differs (their figure 3)
 
-MEMORY_SHARE = 0.9  # of what is free: the rest is left to others
-
 
 @dataclass(frozen=True, kw_only=True)
 class PlanArguments(TrainArguments):
@@ -77,8 +75,8 @@ def make_plan(config: RunConfig, started: float, out: Path | None = None) -> Pla
     from gpt_kit.runtime import ALONE, choose_device, choose_precision, free_memory, keep_freed_memory, seed_everything, used_memory
     from gpt_kit.training import (
         StepMemory,
+        affordable_rows,
         count_events,
-        largest_micro_batch,
         micro_batch_rows,
         plan_memory,
         plan_time,
@@ -106,7 +104,6 @@ def make_plan(config: RunConfig, started: float, out: Path | None = None) -> Pla
         precision=precision, device=device, compiled=compile_wanted(config, device), folder=_existing(out or Path("runs")),
     )  # fmt: skip
     memory = plan_memory(count(rows), measured, count(measured.rows) if measured else count(rows), used_memory(device))
-    heap_share = memory.heap / count(rows).total
     events = count_events(config, windows, last_windows)
     checkpoint_bytes = 4 * count_model(config.model).total_parameters + count(rows).optimizer
     return Plan(
@@ -116,7 +113,7 @@ def make_plan(config: RunConfig, started: float, out: Path | None = None) -> Pla
         corpus_tokens=corpus_tokens,
         memory=memory,
         free=free,
-        largest_micro_batch=largest_micro_batch(config.model, training, precision, device, MEMORY_SHARE * free / (1 + heap_share)),
+        largest_micro_batch=affordable_rows(config, precision, device, free),
         events=events,
         checkpoint_bytes=checkpoint_bytes,
         time=plan_time(config, measured, events, checkpoint_bytes, before_the_model) if measured else None,

@@ -9,18 +9,20 @@ from gpt_kit.cli.display import note
 from gpt_kit.config import RunConfig
 from gpt_kit.data import Corpus
 from gpt_kit.errors import CheckpointError, ConfigError
+from gpt_kit.locate import run_of, step_folders
 from gpt_kit.training import TrainingState, newest_sound_checkpoint
 
 
 def checkpoint_to_resume(run: Path, resume: str) -> Path | None:
-    existing = (run / "checkpoints").is_dir() and any((run / "checkpoints").glob("step-*"))
     if not resume:
-        if existing:
+        if step_folders(run):
             raise CheckpointError(f"{run}: this folder already holds a run. Go on with it by --resume auto, or choose another --out")
         return None
     if resume != "auto":
         if not Path(resume).is_dir():
             raise CheckpointError(f"--resume {resume}: there is no such folder. Name one of {run}/checkpoints, or 'auto' for the newest")
+        if run_of(Path(resume)):
+            raise CheckpointError(f"--resume {resume}: this is a run; name one of its checkpoints, or 'auto' for the newest of --out")
         return Path(resume)
     checkpoint, damaged = newest_sound_checkpoint(run)
     for line in damaged:

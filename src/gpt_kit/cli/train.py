@@ -70,7 +70,8 @@ def main(words: Sequence[str]) -> None:
     final = records[-1] if records else {}
     for name, what in (("val/loss", "validation loss"), ("val/whole_loss", "validation loss, whole split")):
         if name in final:
-            console.print(f"{what}: {final[name]:.4f} at step {final['step']} (best {trainer.state.best_val_loss:.4f})")
+            loss, best = ("not finite" if value is None else f"{value:.4f}" for value in (final[name], trainer.state.best_val_loss))
+            console.print(f"{what}: {loss} at step {final['step']} (best {best})")
     console.print(f"curve   {run}/loss.png\nmodel   {trainer.state.step} steps, in {run}/checkpoints")
     console.print(f"next    gpt-kit generate {run} --prompt '…'")
 

@@ -40,7 +40,10 @@ def interruptible(modules: Iterable[nn.Module], stop: StopRequest) -> Iterator[N
 
 
 class StopRequest:
-    """Inside the `with` block the first SIGINT or SIGTERM sets `signal_number` and says so; a second one ends the process at once."""
+    """Inside the `with` block the first SIGINT, SIGTERM or SIGHUP sets `signal_number` and says so; a second one ends the process at once.
+
+    A closed terminal (SIGHUP) asks only once, and not at all where `nohup` told the process to go on.
+    """
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
@@ -50,7 +53,7 @@ class StopRequest:
         return self.signal_number is not None
 
     def __enter__(self) -> StopRequest:
-        self._previous = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._previous = {number: signal.signal(number, self._receive) for number in _asking()}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -61,6 +64,14 @@ class StopRequest:
         self.signal_number = number
         for again in (signal.SIGINT, signal.SIGTERM):
             signal.signal(again, signal.SIG_DFL)
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
         line = "saving, then stopping; once more to stop at once\n"
         with contextlib.suppress(OSError):  # stderr may be closed. os.write: a print could interrupt another and find its buffer locked
             os.write(2, f"\n{line}".encode() if os.isatty(2) else line.encode())  # in a terminal, below "^C" and the live line
+
+
+def _asking() -> list[int]:
+    if not hasattr(signal, "SIGHUP") or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # Windows; nohup
+        return [signal.SIGINT, signal.SIGTERM]
+    return [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]

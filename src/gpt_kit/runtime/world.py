@@ -43,10 +43,6 @@ class World:
         """Whether this is the process that writes files and speaks to people."""
         return self.rank == 0
 
-    def rows(self, total: int) -> slice:
-        """This process's contiguous share of `total` rows; shares differ by one row at most."""
-        return slice(total * self.rank // self.size, total * (self.rank + 1) // self.size)
-
     def sum(self, value: Number) -> Number:
         """The sum of everybody's value."""
         return value

@@ -2,6 +2,7 @@
 
 from gpt_kit.training.checkpoint import (
     TrainingState,
+    checkpoint_folder,
     newest_sound_checkpoint,
     restore_checkpoint,
     restore_progress,
@@ -10,7 +11,7 @@ from gpt_kit.training.checkpoint import (
     set_aside_after,
 )
 from gpt_kit.training.curves import draw_loss_png, draw_loss_text, points_of
-from gpt_kit.training.fitting import micro_batch_rows, with_fitting_micro_batch
+from gpt_kit.training.fitting import affordable_rows, micro_batch_rows, with_fitting_micro_batch
 from gpt_kit.training.memory_probe import StepMemory, largest_micro_batch, step_memory
 from gpt_kit.training.metrics import MetricsFile, Observer, Record, read_metrics
 from gpt_kit.training.optimizers import Optimizers
@@ -46,6 +47,8 @@ __all__ = [
     "Trainer",
     "TrainingState",
     "Watch",
+    "affordable_rows",
+    "checkpoint_folder",
     "clip_gradients",
     "compute_batch_loss",
     "compute_loader_loss",

@@ -28,7 +28,7 @@ from gpt_kit.files import (
     write_json,
     write_tensors,
 )
-from gpt_kit.locate import pointed_to
+from gpt_kit.locate import pointed_to, step_folders
 from gpt_kit.model import GPTModel
 from gpt_kit.runtime import ALONE, World, gather, random_state, restore_random_state
 from gpt_kit.tokenizers import Tokenizer
@@ -138,18 +138,16 @@ def restore_progress(folder: Path, optimizers: Optimizers) -> TrainingState:
     training = folder / STATE_FOLDER
     optimizers.load_state_tensors(read_tensors(training / "optimizer.safetensors"))
     restore_random_state(read_tensors(training / "random.safetensors"))
-    return TrainingState(**read_json(training / "state.json"))
-
-
-def checkpoints_newest_first(run: Path) -> list[Path]:
-    """All finished-looking checkpoint folders of a run; whether they are sound is `check_manifest`'s to say."""
-    return sorted((run / "checkpoints").glob("step-*"), reverse=True)
+    try:
+        return TrainingState(**read_json(training / "state.json"))
+    except TypeError as error:
+        raise CheckpointError(f"{folder}: its state.json is of another version of gpt_kit ({error}). Go on with that version") from None
 
 
 def newest_sound_checkpoint(run: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint whose files all match their manifest, and a line about each newer one that does not."""
     damaged = []
-    for folder in checkpoints_newest_first(run):
+    for folder in step_folders(run):
         try:
             check_manifest(folder)
         except CheckpointError as error:
@@ -162,7 +160,7 @@ def newest_sound_checkpoint(run: Path) -> tuple[Path | None, list[str]]:
 def prune_checkpoints(run: Path, keep: int, best_step: int) -> None:
     """Delete all but the newest `keep` checkpoints and the best one, and what a kill left half-written."""
     best = {checkpoint_folder(run, best_step), pointed_to(run, "best")}
-    for folder in checkpoints_newest_first(run)[keep:]:
+    for folder in step_folders(run)[keep:]:
         if folder not in best:
             doomed = folder.with_name(f"{INCOMPLETE}{folder.name}")
             folder.rename(doomed)  # first out of sight, so that a kill in mid-deletion leaves nothing that looks whole
@@ -172,7 +170,7 @@ def prune_checkpoints(run: Path, keep: int, best_step: int) -> None:
 
 def set_aside_after(run: Path, step: int) -> None:
     """Rename checkpoints of later steps to `abandoned-…`: they belong to a past that the run went back from."""
-    for folder in checkpoints_newest_first(run):
+    for folder in step_folders(run):
         if folder.name > checkpoint_folder(run, step).name:
             abandoned = folder.with_name(f"abandoned-{folder.name}")
             shutil.rmtree(abandoned, ignore_errors=True)

@@ -17,7 +17,8 @@ from gpt_kit.training.memory_probe import largest_micro_batch
 from gpt_kit.training.optimizers import Optimizers
 
 CPU_FLOPS_AT_ONCE = 2e12  # some seconds of a laptop, and GPT-2 124M on 2,000 tokens: larger products are no faster there
-USABLE_SHARE = 0.85  # of the free memory; the rest is for scratch of the kernels, gaps between blocks, and the process itself
+MEMORY_SHARE = 0.9  # of what is free; the rest is left to others
+HEAP_ALLOWANCE = 1.3  # of the counted bytes: scratch of the kernels, gaps between blocks
 
 
 def micro_batch_rows(config: RunConfig, device: torch.device) -> int:
@@ -39,13 +40,18 @@ def with_fitting_micro_batch(config: RunConfig, precision: Precision, device: to
     if config.training.micro_batch_size != "auto":
         return config
     free = free_memory(device) // (world.local_size if device.type == "cpu" else 1)
-    rows = -world.largest(-largest_micro_batch(config.model, config.training, precision, device, USABLE_SHARE * free))
+    rows = -world.largest(-affordable_rows(config, precision, device, free))
     if not rows:
         raise DeviceError(
             f"{free / 1e9:.1f} GB of memory are free on {device}; not even a micro-batch of one window fits. "
             "Try --training.activation-checkpointing, a smaller model or a shorter context"
         )
     return dataclasses.replace(config, training=dataclasses.replace(config.training, micro_batch_size=rows))
+
+
+def affordable_rows(config: RunConfig, precision: Precision, device: torch.device, free: int) -> int:
+    """Windows of the largest micro-batch for which `free` bytes will do, by counting; 0 for none."""
+    return largest_micro_batch(config.model, config.training, precision, device, MEMORY_SHARE * free / HEAP_ALLOWANCE)
 
 
 def largest_that_fits(model: GPTModel, optimizers: Optimizers, batch: Batch, rows: int, precision: Precision) -> int:

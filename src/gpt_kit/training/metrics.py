@@ -77,7 +77,7 @@ def read_metrics(path: Path) -> list[Record]:
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
-            record["step"], record["tokens_seen"]
+            int(record["step"]), int(record["tokens_seen"])
         except (ValueError, TypeError, LookupError):
             if number == len(lines) and not line.endswith(b"\n"):
                 break

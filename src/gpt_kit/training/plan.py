@@ -30,6 +30,7 @@ from gpt_kit.generation import generate_text_autoregressive
 from gpt_kit.model import GPTModel
 from gpt_kit.runtime import Precision, free_memory, peak_memory, used_memory
 from gpt_kit.training.curves import draw_loss_png
+from gpt_kit.training.fitting import HEAP_ALLOWANCE
 from gpt_kit.training.memory_probe import StepMemory
 from gpt_kit.training.metrics import Record
 from gpt_kit.training.optimizers import Optimizers
@@ -37,7 +38,6 @@ from gpt_kit.training.step import optimizer_step
 
 LONGEST_STEP = 8.0  # seconds: a micro-batch that would take longer is probed with fewer windows
 TIMED_SECONDS, FEWEST_TIMED, MOST_TIMED = 3.0, 2, 30  # steps of each kind, after one to warm up
-HEAP_ALLOWANCE = 1.3  # of the counted bytes, where nothing is measured yet
 SAMPLE_TOKENS = 16  # a sample is measured on so many tokens …
 SAVED_BYTES = 256 * 2**20  # … and a checkpoint on so many bytes
 

@@ -41,5 +41,10 @@ def drop_samples_after(run: Path, step: int) -> None:
     """Keep only the sections up to `step` of RUN/samples.md."""
     file = run / "samples.md"
     if file.exists():
-        sections = re.split(r"(?m)^(?=## step \d+, validation loss )", file.read_text(encoding="utf-8"))
-        write_atomically(file, "".join(text for text in sections if text and int(text.split()[2].rstrip(",")) <= step))
+        sections = re.split(r"(?m)^(?=## step \d+, )", file.read_text(encoding="utf-8", errors="replace"))
+        write_atomically(file, "".join(text for text in sections if _step_of(text) <= step))
+
+
+def _step_of(section: str) -> int:
+    heading = re.match(r"## step (\d+), ", section)
+    return int(heading[1]) if heading else 0  # words of somebody's own

@@ -73,7 +73,7 @@ def optimizer_step(
     grad_norm = clip_gradients(model, max_grad_norm)
     loss_value, norm_value = torch.stack((world.sum(total), grad_norm.to(total))).tolist()  # one wait for the device, not two
     finite = abs(loss_value) < float("inf") and norm_value < float("inf")  # false for NaN too
-    updated = finite and accept(loss_value, norm_value)
+    updated = not world.largest(not (finite and accept(loss_value, norm_value)))  # one process's no is everybody's
     if updated:
         optimizers.step(precision.scaler)
     precision.scaler.update()  # fp16: an overflow lowers the loss scale

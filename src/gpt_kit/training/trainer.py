@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from gpt_kit.config import RunConfig
 from gpt_kit.data import Batch, EvaluationBatches, ReadAhead, TrainingBatches
 from gpt_kit.errors import DiskFullError, GPTKitError
 from gpt_kit.evaluation import evaluate_loss
+from gpt_kit.files import is_disk_full
 from gpt_kit.model import GPTModel
 from gpt_kit.runtime import (
     ALONE,
@@ -90,10 +91,10 @@ class Trainer:
 
         # A CPU is busy with the step itself, and takes a thousand times as long for it as for reading: there is nothing to gain.
         self.read_batch = read if self.device.type == "cpu" else ReadAhead(read)
-        self._saved_step = self.state.step
+        self._saved_step = self.state.step  # nothing is new yet
 
     def fit(self) -> TrainingState:
-        """Train up to max_steps. Everything is saved before an error ends the run.
+        """Train up to max_steps. A process alone saves before an error ends the run.
 
         Raises: RunStopped when asked to stop; GPTKitError when too many updates are skipped in a row or memory runs out; DiskFullError.
         """
@@ -105,6 +106,11 @@ class Trainer:
             self.save()
             assert self.stop.signal_number is not None
             raise endings.stopped(self.run, self.state.step, self.config.training.max_steps, self.stop.signal_number) from None
+        except Exception:  # whatever it is: nothing that was learned is lost with it
+            if self.world.size == 1 and not self.optimizers.underway:  # several processes can only save together
+                with suppress(Exception):
+                    self.save()
+            raise
         return self.state
 
     def save(self) -> None:
@@ -129,8 +135,7 @@ class Trainer:
             if self._is_evaluation_due():
                 self._evaluate()
             if self._is_checkpoint_due():
-                with self._going_on_without_room():
-                    self.save()
+                self._save_if_there_is_room()
             if self.state.step >= self.config.training.max_steps:
                 return
             if self._asked_to_stop():
@@ -153,8 +158,8 @@ class Trainer:
         self._progress("training")
         if report.updated:
             self._count_update(report)
-        elif report.skipped == "spike" or self.precision.scaler.get_scale() <= 1:  # above that, fp16 still looks for a loss scale that fits
-            self._count_skipped(report)
+        elif report.skipped == "spike" or not math.isfinite(report.loss) or self.precision.scaler.get_scale() <= 1:
+            self._count_skipped(report)  # otherwise fp16 is still looking for a loss scale that fits
         self._tell(report)
         if state.skipped_updates >= self.config.training.max_skipped_updates:
             self.save()
@@ -174,10 +179,8 @@ class Trainer:
                 world=self.world,
                 accept=self._accepts,
             )
-        except Interrupted:
+        except Exception as error:
             restore_random_state(before)
-            raise
-        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
         raise self._out_of_memory_error(batch, before)
@@ -194,9 +197,8 @@ class Trainer:
     def _count_skipped(self, report: StepReport) -> None:
         self.state.skipped_updates += 1
         if self.world.is_main:
-            with self._going_on_without_room():
-                batch = self.train_batches.batch(self.state.step - 1)  # all of it, not only this process's share
-                write_skipped_batch(self.run, self.state.step, report, batch, self.tokenizer)
+            batch = self.train_batches.batch(self.state.step - 1)  # all of it, not only this process's share
+            self._leave_out_without_room(lambda: write_skipped_batch(self.run, self.state.step, report, batch, self.tokenizer))
         self._say(self.watch.after_skipped_update(self.state.step, report.skipped))
 
     def _tell(self, report: StepReport) -> None:
@@ -226,8 +228,8 @@ class Trainer:
             self._progress("sampling")
             model = gathered(self.model, self.world)
             if self.world.is_main:
-                with self._going_on_without_room():
-                    write_sample(self.run, self.config.evaluation, model, self.val_batches, self.tokenizer, state.step, val_loss)
+                settings, batches = self.config.evaluation, self.val_batches
+                self._leave_out_without_room(lambda: write_sample(self.run, settings, model, batches, self.tokenizer, state.step, val_loss))
         self._saved_step = None  # what this step saved before it was evaluated (stopped, then resumed) knows nothing of it
         state.evaluated_step = state.step
         if math.isfinite(val_loss) and (state.best_val_loss is None or val_loss < state.best_val_loss):
@@ -271,15 +273,21 @@ class Trainer:
         compiled = self.device.type != "cpu" or self.config.training.compile == "on"
         return [self.model.embedding_dropout, self.model.final_norm, *([] if compiled else self.model.blocks)]
 
-    @contextmanager
-    def _going_on_without_room(self) -> Iterator[None]:
-        """A full disk ends the run only where that is wished, or where nothing comes after."""
+    def _save_if_there_is_room(self) -> None:
+        """A full disk ends the run only where that is wished, or where no other checkpoint comes after."""
         try:
-            yield
+            self.save()
         except DiskFullError as error:
             if self.config.checkpoints.on_full_disk == "stop" or self.state.step >= self.config.training.max_steps:
                 raise
             self._say([f"step {self.state.step}: {error}. The run goes on, and tries again when the next checkpoint is due"])
+
+    def _leave_out_without_room(self, write: Callable[[], object]) -> None:
+        """A sample or a skipped batch is no reason to end a run."""
+        try:
+            write()
+        except DiskFullError as error:
+            self._say([f"step {self.state.step}: {error}. The run goes on without it"])
 
     def _out_of_memory_error(self, batch: Batch, random_states: dict[str, Tensor]) -> GPTKitError:
         """What would fit is found by trying; then all is put back as it was before the step, and saved."""
@@ -303,6 +311,10 @@ class Trainer:
     def _progress(self, activity: str) -> None:
         self._each(lambda observer: observer.progress(self.state.step, activity))
 
-    def _each(self, call: Callable[[Observer], None]) -> None:
+    def _each(self, call: Callable[[Observer], object]) -> None:
         for observer in self.observers:
-            call(observer)
+            try:
+                call(observer)
+            except OSError as error:
+                if not is_disk_full(error):
+                    raise  # where output goes to a full disk, it is missing there; the run is worth more
