@@ -18,7 +18,7 @@ import platform
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,11 +87,12 @@ def incomplete_folder(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def resumable_folder(path: Path) -> Iterator[Path]:
+def resumable_folder(path: Path, check: Callable[[Path], None] = lambda _: None) -> Iterator[Path]:
     """As `atomic_folder`, for long work: the temporary folder has one name and a lock, and an error or a kill leaves it as it is.
 
     The next who writes `path` finds what was done. Notes about the progress belong into the folder PROGRESS below it, which goes
-    when all is done. Raises: FolderInUseError when another process is at it.
+    when all is done. `check` is asked just before `path` is replaced, and may raise; the work then stays where it is.
+    Raises: FolderInUseError when another process is at it.
     """
     path = _replaceable(path)
     temporary = incomplete_folder(path)
@@ -100,6 +101,7 @@ def resumable_folder(path: Path) -> Iterator[Path]:
             yield temporary
             write_manifest(temporary)
             _flush_below(temporary)
+        check(path)
         _publish(temporary, path)
         shutil.rmtree(path / PROGRESS, ignore_errors=True)
         (path / _LOCK).unlink()

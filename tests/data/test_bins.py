@@ -103,3 +103,32 @@ def test_a_corpus_is_no_source_of_another(folder: Path, tmp_path: Path) -> None:
     prepare_corpus(str(folder), tmp_path / "corpus", CorpusConfig())
     assert main(["prepare", str(tmp_path / "corpus"), "--out", str(tmp_path / "again")]) == 2
     assert open_corpus(tmp_path / "corpus").info["split"] == "given"
+
+
+def test_where_nothing_is_set_aside_the_way_back_is_open(tmp_path: Path) -> None:
+    """No empty val.bin, which would be refused as damaged."""
+    (tmp_path / "a.txt").write_text("<|endoftext|>".join(DOCUMENTS))
+    main(["prepare", str(tmp_path / "a.txt"), "--out", str(tmp_path / "out"), "--format", "bin", "--val-fraction", "0"])
+    assert (tmp_path / "out" / "train.bin").is_file() and not (tmp_path / "out" / "val.bin").exists()
+    corpus = prepare_corpus(str(tmp_path / "out"), tmp_path / "corpus", CorpusConfig(val_fraction=0.0))
+    assert len(corpus.train) * 2 == (tmp_path / "out" / "train.bin").stat().st_size
+
+
+def test_shards_of_another_source_never_become_bin_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first command was stopped between its shards and its .bin files; the second names another text and the same place."""
+    from gpt_kit import data
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    texts = {name: tmp_path / f"{name}.txt" for name in ("first", "second")}
+    for name, path in texts.items():
+        path.write_text(f"the {name} text " * 50)
+    words = ["--out", str(tmp_path / "out"), "--format", "bin", "--tokenizer", "byte"]
+    with monkeypatch.context() as patch:
+        patch.setattr(data, "export_bins", stopped)
+        assert main(["prepare", str(texts["first"]), *words]) == 130
+    assert main(["prepare", str(texts["second"]), *words]) == 0
+    ids = np.fromfile(tmp_path / "out" / "train.bin", dtype="<u2")
+    assert bytes(ids[1:12].tolist()) == b"the second "
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first.txt", "out", "second.txt"]

@@ -259,3 +259,16 @@ def test_duplicates_are_counted_by_ranges_as_by_sets(monkeypatch: pytest.MonkeyP
         known = set(train.tolist())
         expected = len(train) + len(val) - len(known | set(val.tolist())), sum(number in known for number in val.tolist())
         assert duplicates.count_duplicates(train, val) == expected
+
+
+def test_what_is_no_corpus_is_never_replaced(many: str, tmp_path: Path) -> None:
+    """Somebody's folder, given as the place to write to; a corpus in its place may be replaced."""
+    (tmp_path / "thesis.doc").write_text("years")
+    with pytest.raises(DataError, match="is not empty and holds no corpus"):
+        prepare_corpus(many, tmp_path, CorpusConfig(tokenizer="byte"))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.doc"]
+    for seed in (1, 2):
+        assert (
+            prepare_corpus(many, tmp_path / "corpus", CorpusConfig(tokenizer="byte", split_seed=seed)).info["settings"]["split_seed"]
+            == seed
+        )

@@ -309,3 +309,19 @@ def test_work_that_met_damage_can_go_on_with_another_policy(tmp_path: Path) -> N
     prepare_corpus(str(tmp_path / "a.jsonl"), tmp_path / "corpus", SKIP)
     prepare_corpus(str(tmp_path / "a.jsonl"), tmp_path / "whole", SKIP)
     assert hashes(tmp_path / "corpus") == hashes(tmp_path / "whole")
+
+
+def test_what_appeared_meanwhile_in_the_place_is_not_replaced(folder_of_files: Path, tmp_path: Path) -> None:
+    """And the work is kept: with the place free again, the same call ends it."""
+    out = tmp_path / "corpus"
+
+    def progress(*_: object) -> None:
+        out.mkdir(exist_ok=True)
+        (out / "thesis.doc").touch()
+
+    with pytest.raises(DataError, match="is not empty and holds no corpus"):
+        prepare_corpus(str(folder_of_files), out, SKIP, progress)
+    assert [entry.name for entry in out.iterdir()] == ["thesis.doc"]
+    (out / "thesis.doc").unlink()
+    prepare_corpus(str(folder_of_files), out, SKIP)
+    check_manifest(out)

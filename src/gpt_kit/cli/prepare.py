@@ -82,23 +82,37 @@ def _write_bins(source: str, out: Path, asked: CorpusConfig) -> None:
     """train.bin and val.bin from a corpus, or from text by way of one that is thrown away."""
     from gpt_kit.cli.display import PrepareDisplay, console, note
     from gpt_kit.data import export_bins, is_corpus, open_corpus, prepare_corpus, refuse_large_vocabulary
-    from gpt_kit.files import incomplete_folder
+    from gpt_kit.files import incomplete_folder, lock_folder
     from gpt_kit.tokenizers import load_tokenizer
 
-    between = incomplete_folder(out.with_name(f"{out.name}-shards"))
-    with PrepareDisplay() as progress:
+    work = incomplete_folder(out.with_name(f"{out.name}-shards"))
+    between = work / "corpus"
+    with PrepareDisplay() as progress, lock_folder(work):
         if is_corpus(Path(source)):
             corpus = open_corpus(Path(source), progress=progress)
-        elif is_corpus(between):
+        elif _was_made_from(between, source, asked):
             corpus = open_corpus(between, progress=progress)
         else:
             if asked.tokenizer not in ("bpe", "char"):
                 refuse_large_vocabulary(load_tokenizer(asked.tokenizer))
             corpus = prepare_corpus(source, between, asked, progress, note)
         export_bins(out, {"train": corpus.train, "val": corpus.val}, corpus.tokenizer)
+        shutil.rmtree(work, ignore_errors=True)
     for name, tokens in (("train", corpus.train), ("val", corpus.val)):
-        console.print(f"{out}/{name}.bin: {len(tokens):,} ids of {corpus.tokenizer.name}")
-    shutil.rmtree(between, ignore_errors=True)
+        if len(tokens):
+            console.print(f"{out}/{name}.bin: {len(tokens):,} ids of {corpus.tokenizer.name}")
+
+
+def _was_made_from(corpus: Path, source: str, asked: CorpusConfig) -> bool:
+    """Whether `corpus` is there and what `source` would become. Of a stream nobody knows: it may give another text each time."""
+    from gpt_kit.data import absolute_source, corpus_settings, is_corpus
+    from gpt_kit.data.sources import STDIN
+    from gpt_kit.files import read_json
+
+    if not is_corpus(corpus) or source == STDIN or Path(source).is_fifo():
+        return False
+    made = read_json(corpus / "corpus.json")
+    return (made["source"], made["settings"]) == (absolute_source(source), corpus_settings(asked))
 
 
 def _print_read(read: dict[str, Any]) -> None:

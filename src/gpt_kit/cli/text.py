@@ -25,7 +25,8 @@ def corpus_of(config: RunConfig, run: Path, *, resuming: bool) -> Corpus:
         return open_or_prepare(config, run)
     corpus = _opened(run / "corpus", config)
     had = {"source": corpus.info["source"], **corpus_settings(CorpusConfig()), **corpus.info["settings"]}
-    wanted = {"source": absolute_source(config.data.source), **corpus_settings(config.data)}
+    settings = {} if "joined" in corpus.info else corpus_settings(config.data)  # of joined corpora the parts' settings were kept
+    wanted = {"source": absolute_source(config.data.source), **settings}
     refuse_changes(had, wanted, "data.", f"{run}: a run keeps its text")
     return corpus
 

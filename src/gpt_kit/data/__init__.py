@@ -3,11 +3,11 @@
 from gpt_kit.data.ahead import ReadAhead
 from gpt_kit.data.batches import Batch, EvaluationBatches, TrainingBatches
 from gpt_kit.data.bins import export_bins, refuse_large_vocabulary
-from gpt_kit.data.corpus import Corpus, absolute_source, corpus_settings, is_corpus, open_corpus
+from gpt_kit.data.corpus import Corpus, absolute_source, corpus_settings, open_corpus
 from gpt_kit.data.instructions import InstructionDataset, create_instruction_collate_fn
 from gpt_kit.data.prepare import prepare_corpus
 from gpt_kit.data.pretraining import GPTPretrainingDataset, create_pretraining_dataloader
-from gpt_kit.data.shards import ShardWriter, TokenArray, open_shard
+from gpt_kit.data.shards import ShardWriter, TokenArray, is_corpus, open_shard
 from gpt_kit.data.sources import Document, read_documents
 
 __all__ = [

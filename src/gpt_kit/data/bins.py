@@ -67,10 +67,12 @@ def import_bins(files: dict[str, Path], folder: Path, tokenizer: Tokenizer, val_
 
 
 def export_bins(folder: Path, sides: dict[str, TokenArray], tokenizer: Tokenizer) -> None:
-    """Write train.bin, val.bin and the tokenizer's files into `folder`, whole or not at all."""
+    """Write train.bin, val.bin (unless it would be empty) and the tokenizer's files into `folder`, whole or not at all."""
     refuse_large_vocabulary(tokenizer)
     with atomic_folder(folder) as temporary:
         for name, tokens in ((TRAIN, sides["train"]), (VAL, sides["val"])):
+            if not len(tokens):  # an empty file would be taken for a damaged one
+                continue
             with open(temporary / name, "wb") as file:
                 for start in range(0, len(tokens), _AT_ONCE):
                     file.write(tokens.read(start, min(_AT_ONCE, len(tokens) - start)).astype("<u2").tobytes())

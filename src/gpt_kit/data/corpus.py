@@ -19,14 +19,13 @@ from typing import Any
 
 from gpt_kit.config import CorpusConfig
 from gpt_kit.data import python_docs
-from gpt_kit.data.shards import TokenArray, open_shard, verify_shards
+from gpt_kit.data.shards import INFO, TokenArray, is_corpus, open_shard, verify_shards
 from gpt_kit.data.sources import STDIN, hub_source
 from gpt_kit.errors import DataError
 from gpt_kit.files import MANIFEST, read_json, sha256_of_file
 from gpt_kit.tokenizers import Tokenizer, check_same_tokenizer, load_tokenizer
 
 FORMAT = 1
-INFO = "corpus.json"
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, the bytes done, and the bytes in all (0: not known)."""
 _CHANGES_NOTHING = ("threads", "streaming")
@@ -49,9 +48,10 @@ class Corpus:
         return sha256_of_file(self.folder / MANIFEST)
 
 
-def is_corpus(folder: Path) -> bool:
-    """Whether `folder` holds a prepared corpus."""
-    return (folder / INFO).is_file()
+def refuse_foreign(folder: Path) -> None:
+    """Raises: DataError where a corpus in the place of `folder` would replace something that is none."""
+    if folder.is_dir() and any(folder.iterdir()) and not is_corpus(folder):
+        raise DataError(f"{folder}: this folder is not empty and holds no corpus, so none takes its place. Choose another --out")
 
 
 def open_corpus(folder: Path, *, verify: bool = True, progress: Progress = lambda *_: None, tokenizer: Tokenizer | None = None) -> Corpus:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from gpt_kit.config import CorpusConfig
-from gpt_kit.data.corpus import FORMAT, INFO, Progress, absolute_source, corpus_settings
+from gpt_kit.data.corpus import FORMAT, Progress, absolute_source
 from gpt_kit.data.duplicates import Digests, count_duplicates
 from gpt_kit.data.encoding import SIDES, Unit
 from gpt_kit.data.leaks import WINDOW, find_leaks
-from gpt_kit.data.shards import ShardReader, TokenArray
+from gpt_kit.data.shards import INFO, ShardReader, TokenArray
 from gpt_kit.data.writing import CorpusWriter, Written
 from gpt_kit.files import write_json
 from gpt_kit.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
@@ -42,16 +42,21 @@ def write_units(
 def finish(
     folder: Path,
     source: str,
-    config: CorpusConfig,
+    settings: dict[str, Any],
     tokenizer: Tokenizer,
     split: str,
     written: Written,
-    digests: tuple[Digests, Digests],
+    digests: tuple[Digests, Digests] | None,
     report: dict[str, Any],
-    learned_from: int,
+    learned_from: int = 0,
+    joined: int = 0,
 ) -> None:
-    """Write corpus.json. `learned_from`: bytes of training text that a bpe tokenizer learned from."""
-    duplicates, seen = count_duplicates(*digests)
+    """Write corpus.json.
+
+    `digests`: of the documents of either side, None where what was prepared elsewhere has left none: duplicates are then not counted.
+    `learned_from`: bytes of training text that a bpe tokenizer learned from. `joined`: how many corpora were.
+    """
+    duplicates, seen = count_duplicates(*digests) if digests else (None, None)
     shards = {side: sorted(path.name for path in folder.glob(f"{side}-*.tokens")) for side in SIDES}
     sides = {side: TokenArray([ShardReader(folder / name, tokenizer.fingerprint) for name in shards[side]]) for side in SIDES}
     leaks = find_leaks(sides["train"], sides["val"], tokenizer.end_of_text_id)
@@ -62,11 +67,12 @@ def finish(
     info: dict[str, Any] = {
         "format": FORMAT,
         "source": absolute_source(source),
-        "settings": corpus_settings(config),
+        "settings": settings,
         "tokenizer": tokenizer.name,
         "tokenizer_fingerprint": tokenizer.fingerprint,
         "vocab_size": tokenizer.vocab_size,
         **({"tokenizer_learned_from_bytes": learned_from} if learned_from else {}),
+        **({"joined": joined} if joined else {}),
         "split": split,
         "read": report,
         "duplicates": duplicates,

@@ -9,26 +9,38 @@ from __future__ import annotations
 import glob
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from gpt_kit.data.corpus import Corpus, is_corpus, open_corpus
+from gpt_kit.config import CorpusConfig
+from gpt_kit.data.corpus import Corpus, corpus_settings, open_corpus
+from gpt_kit.data.shards import is_corpus
 from gpt_kit.errors import DataError
+from gpt_kit.files import INCOMPLETE
 
 _COUNTS = ("tokens", "documents", "bytes", "characters")
 
 
 def corpora_in(source: str) -> list[Path]:
-    """The corpora that `source` names: a glob of them, or a folder of them; sorted, and empty where it names none."""
+    """The corpora that `source` names: a glob of them, or a folder of them; sorted, and empty where it names anything else too.
+
+    Raises: DataError where one of them is unfinished.
+    """
     path = Path(source).expanduser()
     try:
-        found = [entry for entry in path.iterdir() if not entry.name.startswith(".")] if path.is_dir() else []
-    except OSError:
+        pattern = Path(glob.escape(str(path)), "*") if path.exists() else path
+    except OSError:  # longer than any name can be
         return []
-    if not path.exists():
-        found = [Path(match) for match in glob.glob(str(path))]  # noqa: PTH207
-    corpora = sorted(entry for entry in found if is_corpus(entry))
-    return corpora if len(corpora) == len([entry for entry in found if entry.is_dir()]) else []
+    found = [Path(match) for match in glob.glob(str(pattern))]  # noqa: PTH207
+    if not found or not all(map(is_corpus, found)):
+        return []
+    unfinished = glob.glob(str(pattern.with_name(f"{INCOMPLETE}{pattern.name}")))  # noqa: PTH207
+    if unfinished:
+        raise DataError(
+            f"{min(unfinished)}: this part is not finished, and would be missing. Finish its preparation, or delete that folder"
+        )
+    return sorted(found)
 
 
 def link_shards(corpora: list[Corpus], folder: Path) -> dict[str, dict[str, Any]]:
@@ -54,6 +66,26 @@ def link_shards(corpora: list[Corpus], folder: Path) -> dict[str, dict[str, Any]
                 shutil.copyfile(shard, place)
         written[side] = {name: sum(corpus.info[side][name] for corpus in corpora) for name in _COUNTS}
     return written
+
+
+def common_settings(source: str, corpora: list[Corpus], config: CorpusConfig) -> dict[str, Any]:
+    """The settings that made the parts, null where they differ. Raises: DataError where `config` asks for what none of them is."""
+    default = corpus_settings(CorpusConfig())
+    had = {name: [corpus.info["settings"].get(name, value) for corpus in corpora] for name, value in default.items()}
+    idle = [name for name, value in corpus_settings(config).items() if value not in (default[name], *had[name])]
+    if idle:
+        options = ", ".join("--" + name.replace("_", "-") for name in idle)
+        raise DataError(f"{source}: corpora are joined as they are, so {options} would change nothing. Leave it out")
+    return {name: values[0] if all(value == values[0] for value in values) else None for name, values in had.items()}
+
+
+def summed_reports(corpora: list[Corpus]) -> dict[str, Any]:
+    """What was read for all parts and what became of it."""
+    whole: dict[str, Any] = {"documents": 0, "empty": 0}
+    for report in (corpus.info["read"] for corpus in corpora):
+        for name, value in report.items():
+            whole[name] = dict(Counter(whole.get(name, {})) + Counter(value)) if isinstance(value, dict) else whole[name] + value
+    return whole
 
 
 def opened(folders: list[Path]) -> list[Corpus]:

@@ -21,7 +21,7 @@ from typing import Any
 
 from gpt_kit.config import CorpusConfig
 from gpt_kit.data import tail
-from gpt_kit.data.corpus import Progress, absolute_source, corpus_settings
+from gpt_kit.data.corpus import Progress, absolute_source, corpus_settings, refuse_foreign
 from gpt_kit.data.duplicates import Digests
 from gpt_kit.data.encoding import encode_units, gather
 from gpt_kit.data.finish import bytes_in, finish, make_tokenizer, write_units
@@ -79,7 +79,7 @@ def begin_large(
     note: Note,
 ) -> Tokenizer:
     """Prepare a source that begins with `head` and goes on with `rest`, both out of `intake`. Gives its tokenizer."""
-    with resumable_folder(folder) as place:
+    with resumable_folder(folder, refuse_foreign) as place:
         _empty(place)
         split = "document" if is_by_document(head, config) else "contiguous"
         share = share_threshold(config.val_fraction if split == "document" else 0.0)
@@ -96,7 +96,7 @@ def begin_large(
 
 def go_on_with_large(text: Source, folder: Path, config: CorpusConfig, progress: Progress, note: Note) -> Tokenizer:
     """Take up what the journal tells of. Raises: DataError where that was begun otherwise."""
-    with resumable_folder(folder) as place:
+    with resumable_folder(folder, refuse_foreign) as place:
         entry = _entry_to_go_on_with(place / PROGRESS / JOURNAL, text, config)
         note(f"{folder}: going on where an earlier preparation stopped, {bytes_in(entry['written']) / 1e6:,.0f} MB into the text")
         work = _Work(text, config, place, load_tokenizer(place), progress)
@@ -142,7 +142,7 @@ def _end(work: _Work, entry: Entry, note: Note) -> None:
     finish(
         work.folder,
         work.text.name,
-        work.config,
+        corpus_settings(work.config),
         work.tokenizer,
         entry["split"],
         entry["written"],

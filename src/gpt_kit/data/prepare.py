@@ -14,15 +14,13 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from gpt_kit.config import CorpusConfig
 from gpt_kit.data.bins import bin_files, import_bins
-from gpt_kit.data.corpus import Corpus, Progress, open_corpus
+from gpt_kit.data.corpus import Corpus, Progress, corpus_settings, open_corpus, refuse_foreign
 from gpt_kit.data.encoding import encode_units, gather
 from gpt_kit.data.finish import finish, make_tokenizer, write_units
 from gpt_kit.data.intake import NOTHING_LEFT_OUT, Intake, Piece
-from gpt_kit.data.join import corpora_in, link_shards, opened
+from gpt_kit.data.join import common_settings, corpora_in, link_shards, opened, summed_reports
 from gpt_kit.data.large import Note, begin_large, go_on_with_large, was_begun
 from gpt_kit.data.sources import Source
 from gpt_kit.data.splitting import DocumentSplit, contiguous_sides, exact_threshold, is_by_document
@@ -32,8 +30,6 @@ from gpt_kit.files import PROGRESS, atomic_folder
 from gpt_kit.tokenizers import Tokenizer, load_tokenizer
 
 SMALL_BYTES = 32_000_000
-NOTHING = np.zeros(0, np.uint64)
-"""No digests: what was prepared elsewhere has left none."""
 
 
 def prepare_corpus(
@@ -42,9 +38,11 @@ def prepare_corpus(
     """Write `source` (see sources.py) as a corpus into `folder`, and open it. `note` is told what somebody should read.
 
     Where an earlier call for the same source and settings was killed, its work is taken up.
-    Raises: DataError for a source that is missing, empty or damaged, or where other work was begun; TokenizerError for a tokenizer
-    that does not fit.
+    A corpus that `folder` holds is replaced.
+    Raises: DataError for a source that is missing, empty or damaged, where other work was begun, or where `folder` holds something
+    else; TokenizerError for a tokenizer that does not fit.
     """
+    refuse_foreign(folder)
     if files := bin_files(source):
         tokenizer = _prepare_bins(source, files, folder, config)
         return open_corpus(folder, verify=False, tokenizer=tokenizer)
@@ -76,19 +74,20 @@ def _prepare_bins(source: str, files: dict[str, Path], folder: Path, config: Cor
         split, written = import_bins(files, temporary, tokenizer, config.val_fraction)
         tokenizer.save(temporary)
         documents = sum(own["documents"] for own in written.values())
-        finish(temporary, source, config, tokenizer, split, written, (NOTHING, NOTHING), {**NOTHING_LEFT_OUT, "documents": documents}, 0)
+        report = {**NOTHING_LEFT_OUT, "documents": documents}
+        finish(temporary, source, corpus_settings(config), tokenizer, split, written, None, report)
     return tokenizer
 
 
 def _join(source: str, parts: list[Path], folder: Path, config: CorpusConfig) -> Tokenizer:
     corpora = opened(parts)
     tokenizer = corpora[0].tokenizer
+    settings = common_settings(source, corpora, config)
     with atomic_folder(folder) as temporary:
         written = link_shards(corpora, temporary)
         tokenizer.save(temporary)
         split = corpora[0].info["split"] if len({corpus.info["split"] for corpus in corpora}) == 1 else "mixed"
-        documents = sum(own["documents"] for own in written.values())
-        finish(temporary, source, config, tokenizer, split, written, (NOTHING, NOTHING), {**NOTHING_LEFT_OUT, "documents": documents}, 0)
+        finish(temporary, source, settings, tokenizer, split, written, None, summed_reports(corpora), joined=len(corpora))
     return tokenizer
 
 
@@ -123,6 +122,6 @@ def _prepare_small(text: Source, folder: Path, config: CorpusConfig, pieces: deq
         learned_from = writer.written["train"]["bytes"] if config.tokenizer == "bpe" else 0
         digests = read_digests(notes, "train"), read_digests(notes, "val")
         tokenizer.save(temporary)
-        finish(temporary, text.name, config, tokenizer, split, writer.written, digests, intake.report(), learned_from)
+        finish(temporary, text.name, corpus_settings(config), tokenizer, split, writer.written, digests, intake.report(), learned_from)
         shutil.rmtree(notes)
     return tokenizer

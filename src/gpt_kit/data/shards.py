@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from gpt_kit.errors import DataError
 from gpt_kit.files import MANIFEST, read_json, sha256_of_file
 
+INFO = "corpus.json"
 MAGIC = b"GPTKTOKS"
 VERSION = 1
 HEADER = struct.Struct("<8sIIQ32s8x")  # 64 bytes
@@ -138,6 +139,11 @@ def open_shard(path: Path, fingerprint: str) -> NDArray[np.generic]:
         raise DataError(f"{path}: this shard {what}. Prepare it again")
     dtype = np.dtype("<u2" if item_bytes == 2 else "<u4")
     return np.memmap(path, dtype=dtype, mode="r", offset=HEADER.size, shape=(count,))
+
+
+def is_corpus(folder: Path) -> bool:
+    """Whether `folder` holds a prepared corpus (see corpus.py)."""
+    return (folder / INFO).is_file()
 
 
 class ShardReader:

@@ -27,7 +27,9 @@ from gpt_kit.data.damage import Damage
 from gpt_kit.data.hub import PRESETS, HubText, Streaming, hub_text, read_hub
 from gpt_kit.data.pieces import Document, Position
 from gpt_kit.data.readers import KNOWN_SUFFIXES, Reading, read_file, read_text
+from gpt_kit.data.shards import is_corpus
 from gpt_kit.errors import DataError
+from gpt_kit.files import MANIFEST
 
 __all__ = ["PRESETS", "STDIN", "Document", "Source", "hub_source", "list_files", "no_text", "read_documents"]
 
@@ -145,11 +147,17 @@ def no_text(source: str) -> DataError:
 
 
 def _files_below(folder: Path) -> list[Path]:
+    """Its texts; what a prepared corpus among them consists of is none."""
     found: list[Path] = []
     for parent, subfolders, names in os.walk(folder, onerror=_unreadable):
+        if is_corpus(Path(parent)) and MANIFEST in names:
+            subfolders.clear()
+            continue
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         found += [Path(parent, name) for name in names if not name.startswith(".") and _is_known(Path(name))]
     if not found:
+        if any(is_corpus(entry) for entry in (folder, *folder.iterdir())):
+            raise DataError(f"{folder}: holds prepared corpora and no text. Corpora are joined where nothing else lies beside them")
         kinds = ", ".join(KNOWN_SUFFIXES)
         raise DataError(f"{folder}: no file in this folder is of a known kind ({kinds}, each also as {' or '.join(COMPRESSIONS)})")
     return sorted(found)
