@@ -132,3 +132,26 @@ def test_shards_of_another_source_never_become_bin_files(tmp_path: Path, monkeyp
     ids = np.fromfile(tmp_path / "out" / "train.bin", dtype="<u2")
     assert bytes(ids[1:12].tolist()) == b"the second "
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first.txt", "out", "second.txt"]
+
+
+def test_the_tokenizer_beside_the_ids_is_theirs(tmp_path: Path) -> None:
+    """Bytes that once were read as GPT-2's first 256 entries; another tokenizer by name is refused."""
+    (tmp_path / "a.txt").write_text("<|endoftext|>".join(DOCUMENTS))
+    main(["prepare", str(tmp_path / "a.txt"), "--out", str(tmp_path / "out"), "--format", "bin", "--tokenizer", "byte"])
+    assert main(["prepare", str(tmp_path / "out"), "--out", str(tmp_path / "corpus")]) == 0
+    corpus = open_corpus(tmp_path / "corpus")
+    assert corpus.tokenizer.name == "byte" and corpus.tokenizer.decode(ids_of(corpus.train)[1:]).startswith("Document ")
+    gpt2 = tmp_path / "gpt2"
+    GPT2.save(gpt2)
+    with pytest.raises(DataError, match="beside the ids lies their tokenizer, 'byte'"):
+        prepare_corpus(str(tmp_path / "out"), tmp_path / "other", CorpusConfig(tokenizer=str(gpt2)))
+
+
+def test_ids_of_which_nothing_is_known_need_a_tokenizer_by_name(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["prepare", str(folder), "--out", str(tmp_path / "corpus")]) == 2
+    assert "holds ids, and nothing says what they mean. Name the tokenizer" in capsys.readouterr().err
+    assert main(["prepare", str(folder), "--out", str(tmp_path / "corpus"), "--tokenizer", "gpt2"]) == 0
+    GPT2.save(folder)
+    words = ["prepare", str(folder), "--out", str(tmp_path / "again")]
+    assert main([*words, "--tokenizer", "byte"]) == 2
+    assert main([*words, "--tokenizer=gpt2"]) == 0

@@ -272,3 +272,30 @@ def test_what_is_no_corpus_is_never_replaced(many: str, tmp_path: Path) -> None:
             prepare_corpus(many, tmp_path / "corpus", CorpusConfig(tokenizer="byte", split_seed=seed)).info["settings"]["split_seed"]
             == seed
         )
+
+
+def test_every_file_of_a_corpus_is_verified(many: str, tmp_path: Path) -> None:
+    """Not the shards alone: a bit of corpus.json or of the tokenizer's files says something else, too."""
+    folder = prepare_corpus(many, tmp_path / "corpus", CorpusConfig(tokenizer="byte")).folder
+    names = json.loads((folder / "MANIFEST.json").read_text())
+    assert {"corpus.json", "tokenizer.json", "tokenizer_config.json"} <= set(names)
+    for name in names:
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(whole + b" ")
+        with pytest.raises(DataError, match=rf"{name}: "):
+            open_corpus(folder)
+        (folder / name).unlink()
+        with pytest.raises(GPTKitError):
+            open_corpus(folder)
+        (folder / name).write_bytes(whole)
+    open_corpus(folder)
+
+
+def test_shards_that_corpus_json_does_not_count_are_refused(many: str, tmp_path: Path) -> None:
+    """Named twice, or val named as train: each shard is sound, and their sum is not what was written. Seen without a checksum."""
+    folder = prepare_corpus(many, tmp_path / "corpus", CorpusConfig(tokenizer="byte")).folder
+    info = json.loads((folder / "corpus.json").read_text())
+    for shards in (info["train"]["shards"] * 2, info["val"]["shards"], []):
+        (folder / "corpus.json").write_text(json.dumps({**info, "train": {**info["train"], "shards": shards}}))
+        with pytest.raises(DataError, match=r"corpus: train has [\d,]+ tokens, but corpus.json tells of \d+"):
+            open_corpus(folder, verify=False)

@@ -37,6 +37,7 @@ def main(words: Sequence[str]) -> None:
     from gpt_kit.cli.display import PrepareDisplay, console, note
     from gpt_kit.cli.text import CONTIGUOUS_WARNING
     from gpt_kit.data import is_corpus, prepare_corpus
+    from gpt_kit.data.bins import bin_files, tokenizer_of_bins
     from gpt_kit.errors import DataError
 
     out, asked = arguments.out, arguments.corpus
@@ -47,6 +48,9 @@ def main(words: Sequence[str]) -> None:
     if arguments.format == "bin":
         _write_bins(arguments.source, out, asked)
         return
+    if files := bin_files(arguments.source):
+        is_named = any(word.split("=")[0] == "--tokenizer" for word in words)  # gpt2, the default, is no guess to make about ids
+        tokenizer_of_bins(arguments.source, files, asked.tokenizer if is_named else None)
     if is_corpus(Path(arguments.source)):
         raise DataError(
             f"{arguments.source}: is a prepared corpus already. Train on it by --data, or turn it into .bin files: --format bin"

@@ -1,6 +1,6 @@
 """train.bin and val.bin: nothing but uint16 ids, as nanoGPT and tools in its manner read and write them.
 
-Nothing in such a file says which tokenizer made it, so whoever gives one has to say so; ids outside that vocabulary are refused.
+Nothing in such a file says which tokenizer made it: that lies beside it, or has to be named. Ids outside its vocabulary are refused.
 Ids go in and out as they are: the end token, which stands in front of a document here and behind it there, is counted and
 not moved.
 """
@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from gpt_kit.data.shards import ShardWriter, TokenArray
 from gpt_kit.errors import DataError
 from gpt_kit.files import atomic_folder
-from gpt_kit.tokenizers import Tokenizer
+from gpt_kit.tokenizers import Tokenizer, load_tokenizer
 
 TRAIN, VAL, SUFFIX = "train.bin", "val.bin", ".bin"
 LARGEST_VOCAB = 2**16
 _AT_ONCE = 1 << 20
+_NAME_IT = "Name the tokenizer that made them with --tokenizer: gpt2, byte, or a folder that holds it"
 
 
 def bin_files(source: str) -> dict[str, Path] | None:
@@ -34,6 +35,28 @@ def bin_files(source: str) -> dict[str, Path] | None:
         return {side: file for side, file in files.items() if file.is_file()} if files["train"].is_file() else None
     except OSError:  # longer than any name can be
         return None
+
+
+def has_tokenizer(files: dict[str, Path]) -> bool:
+    """Whether a tokenizer lies beside the ids."""
+    return (files["train"].parent / "tokenizer.json").is_file()
+
+
+def tokenizer_of_bins(source: str, files: dict[str, Path], named: str | None) -> Tokenizer:
+    """The tokenizer that made the ids: the one that lies beside them, or else the one that was `named`.
+
+    Raises: DataError where there is neither, where both contradict each other, or where the named one is learned from text.
+    """
+    beside = load_tokenizer(files["train"].parent) if has_tokenizer(files) else None
+    if named in ("bpe", "char"):
+        raise DataError(f"{source}: holds ids, and tokenizer {named!r} is learned from text. {_NAME_IT}")
+    if named is None and beside is None:
+        raise DataError(f"{source}: holds ids, and nothing says what they mean. {_NAME_IT}")
+    if named is None or beside is None:
+        return beside or load_tokenizer(str(named))
+    if load_tokenizer(named).fingerprint != beside.fingerprint:
+        raise DataError(f"{source}: beside the ids lies their tokenizer, {beside.name!r}, which is not --tokenizer {named}. Leave that out")
+    return beside
 
 
 def import_bins(files: dict[str, Path], folder: Path, tokenizer: Tokenizer, val_fraction: float) -> tuple[str, dict[str, dict[str, int]]]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from gpt_kit.config import CorpusConfig
 from gpt_kit.data import python_docs
-from gpt_kit.data.shards import INFO, TokenArray, is_corpus, open_shard, verify_shards
+from gpt_kit.data.shards import INFO, TokenArray, is_corpus, open_shard, verify_files
 from gpt_kit.data.sources import STDIN, hub_source
 from gpt_kit.errors import DataError
 from gpt_kit.files import MANIFEST, read_json, sha256_of_file
@@ -55,7 +55,7 @@ def refuse_foreign(folder: Path) -> None:
 
 
 def open_corpus(folder: Path, *, verify: bool = True, progress: Progress = lambda *_: None, tokenizer: Tokenizer | None = None) -> Corpus:
-    """Open a prepared corpus; with `verify`, every shard is compared with its SHA-256 first (see DataConfig for the cost).
+    """Open a prepared corpus; with `verify`, every file is compared with its SHA-256 first (see DataConfig for the cost).
 
     `tokenizer`: the corpus's own, for who has it already; loading it takes half a second.
 
@@ -75,7 +75,10 @@ def open_corpus(folder: Path, *, verify: bool = True, progress: Progress = lambd
     check_same_tokenizer(tokenizer, fingerprint, str(folder))
     sides = {side: TokenArray([open_shard(folder / shard, tokenizer.fingerprint) for shard in names[side]]) for side in names}
     if verify:
-        verify_shards(folder, names["train"] + names["val"], progress)
+        verify_files(folder, names["train"] + names["val"], progress)
+    for side, tokens in sides.items():
+        if len(tokens) != (told := info[side].get("tokens")):
+            raise DataError(f"{folder}: {side} has {len(tokens):,} tokens, but {INFO} tells of {told}, so it is damaged. Prepare it again")
     return Corpus(folder, info, sides["train"], sides["val"], tokenizer)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gpt_kit.config import CorpusConfig
-from gpt_kit.data.bins import bin_files, import_bins
+from gpt_kit.data.bins import bin_files, has_tokenizer, import_bins, tokenizer_of_bins
 from gpt_kit.data.corpus import Corpus, Progress, corpus_settings, open_corpus, refuse_foreign
 from gpt_kit.data.encoding import encode_units, gather
 from gpt_kit.data.finish import finish, make_tokenizer, write_units
@@ -25,9 +25,8 @@ from gpt_kit.data.large import Note, begin_large, go_on_with_large, was_begun
 from gpt_kit.data.sources import Source
 from gpt_kit.data.splitting import DocumentSplit, contiguous_sides, exact_threshold, is_by_document
 from gpt_kit.data.writing import CorpusWriter, read_digests
-from gpt_kit.errors import DataError
 from gpt_kit.files import PROGRESS, atomic_folder
-from gpt_kit.tokenizers import Tokenizer, load_tokenizer
+from gpt_kit.tokenizers import Tokenizer
 
 SMALL_BYTES = 32_000_000
 
@@ -64,12 +63,8 @@ def prepare_corpus(
 
 
 def _prepare_bins(source: str, files: dict[str, Path], folder: Path, config: CorpusConfig) -> Tokenizer:
-    if config.tokenizer in ("bpe", "char"):
-        raise DataError(
-            f"{source}: holds ids, and tokenizer {config.tokenizer!r} is learned from text. Name the tokenizer that made the ids: "
-            "gpt2, byte, or a folder that holds it"
-        )
-    tokenizer = load_tokenizer(config.tokenizer)
+    is_default = config.tokenizer == CorpusConfig().tokenizer  # then the tokenizer beside the ids goes before it
+    tokenizer = tokenizer_of_bins(source, files, None if is_default and has_tokenizer(files) else config.tokenizer)
     with atomic_folder(folder) as temporary:
         split, written = import_bins(files, temporary, tokenizer, config.val_fraction)
         tokenizer.save(temporary)

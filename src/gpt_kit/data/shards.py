@@ -163,20 +163,23 @@ class ShardReader:
         return np.fromfile(self.path, dtype=self.dtype, count=max(0, stop - start), offset=offset)
 
 
-def verify_shards(folder: Path, names: Sequence[str], progress: Callable[[str, int, int], None]) -> None:
-    """Compare shards with the manifest of their folder. Raises: DataError naming the first that differs."""
+def verify_files(folder: Path, shards: Sequence[str], progress: Callable[[str, int, int], None]) -> None:
+    """Compare a corpus with its manifest, to the last file; its `shards` must stand there. Raises: DataError naming what differs."""
     if not (folder / MANIFEST).is_file():
         raise DataError(f"{folder}: {MANIFEST} is missing, so nobody knows whether this corpus is whole. Prepare it again")
     hashes = read_json(folder / MANIFEST)
-    sizes = {name: (folder / name).stat().st_size for name in names}
+    hashes = {**dict.fromkeys(shards), **(hashes if isinstance(hashes, dict) else {})}
+    if missing := [name for name in hashes if not (folder / name).is_file()]:
+        raise DataError(f"{folder / missing[0]}: is missing, though {MANIFEST} lists it. Copy it again, or prepare the corpus again")
+    sizes = {name: (folder / name).stat().st_size for name in hashes}
     done = 0
     for name, size in sizes.items():
         progress("checking", done, sum(sizes.values()))
-        found, expected = sha256_of_file(folder / name), hashes.get(name) if isinstance(hashes, dict) else None
+        found, expected = sha256_of_file(folder / name), hashes[name]
         if found != expected:
             raise DataError(
-                f"{folder / name}: this shard does not match {MANIFEST} (SHA-256 {found[:8]}…, expected {str(expected)[:8]}…), "
-                "so it is damaged or another corpus's. Copy it again, or prepare the corpus again"
+                f"{folder / name}: this {'shard' if name in shards else 'file'} does not match {MANIFEST} (SHA-256 {found[:8]}…, expected "
+                f"{str(expected)[:8]}…), so it is damaged or another corpus's. Copy it again, or prepare the corpus again"
             )
         done += size
 
