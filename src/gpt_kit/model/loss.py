@@ -80,7 +80,7 @@ def _loss_then_gradient_(logits: Tensor, targets: Tensor) -> Tensor:
     """
     loss = torch.zeros((), dtype=torch.float32, device=logits.device)
     step = ROWS_IN_CACHE if logits.device.type == "cpu" else len(logits)
-    for part, aims in zip(logits.split(step), targets.split(step), strict=True):
+    for part, aims in zip(logits.split(step), targets.split(step), strict=True):  # type: ignore[no-untyped-call]
         scored, columns = aims != IGNORE_INDEX, aims.clamp(min=0)[:, None]
         precise = part.float()
         probabilities = precise.softmax(dim=-1)
@@ -94,7 +94,7 @@ def _loss_then_gradient_(logits: Tensor, targets: Tensor) -> Tensor:
 
 def _add_product_(total: Tensor, left: Tensor, right: Tensor) -> None:
     """total += left @ right, some rows at a time."""
-    for part, factor in zip(total.split(COLUMNS_IN_CACHE), left.split(COLUMNS_IN_CACHE), strict=True):
+    for part, factor in zip(total.split(COLUMNS_IN_CACHE), left.split(COLUMNS_IN_CACHE), strict=True):  # type: ignore[no-untyped-call]
         if part.dtype == right.dtype:
             part.addmm_(factor, right)
         else:
