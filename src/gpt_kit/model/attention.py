@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from gpt_kit.config import ModelConfig
 from gpt_kit.model.cache import KVCache
 from gpt_kit.model.positions import rotate
+from gpt_kit.model.recompute import computed_again
 
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None, float], Tensor]
 QUERIES_PER_BLOCK = 256
@@ -25,8 +27,9 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, dro
     """One kernel; the (T, S) weights are never stored. No mask means plain causal, or one query that sees everything."""
     if q.device.type == "cpu" and q.dtype is torch.bfloat16:
         # The kernel does not use the processor's bf16 products: forward and backward of 4 windows of 512 tokens, 12 heads of 64, take
-        # 85 ms in it (96 ms if brought to float32), and 34 ms in blocks.
-        return blocked_attention(q, k, v, visible, dropout)
+        # 85 ms in it (96 ms if brought to float32), and 34 ms in blocks. Their weights would be the largest thing that a layer keeps.
+        attend = partial(blocked_attention, visible=visible, dropout=dropout)
+        return computed_again(attend, q, k, v, random=dropout > 0)
     causal = visible is None and q.shape[2] > 1
     return F.scaled_dot_product_attention(q, k, v, attn_mask=visible, dropout_p=dropout, is_causal=causal)
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gpt_kit.config import ModelConfig
+from gpt_kit.model.recompute import computed_again
 
 
 class LayerNorm(nn.Module):
@@ -46,5 +47,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)"""
-        output: Tensor = self.dropout(self.contract(self.activation(self.expand(x))))
+        output: Tensor = self.dropout(computed_again(self._bend_and_narrow, self.expand(x)))
         return output
+
+    def _bend_and_narrow(self, widened: Tensor) -> Tensor:
+        return self.contract(self.activation(widened))  # type: ignore[no-any-return]

@@ -56,6 +56,7 @@ class _LinearCrossEntropySum(torch.autograd.Function):
                     torch.mm(logits, gradient_weight, out=grad_hidden[rows])
                 if grad_weight is not None:
                     _add_product_(grad_weight, logits.T, gradient_hidden[rows])
+                del logits  # before the next block's are there
         ctx.gradients = grad_hidden, grad_weight
         ctx.dtypes = hidden.dtype, weight.dtype
         return loss

@@ -27,8 +27,8 @@ class Precision:
     """Scales fp16 losses out of underflow; switched off for every other format."""
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """The context in which a forward pass runs."""
-        return torch.autocast(self.device_type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None)
+        """The context in which a forward pass runs. Rounded weights are not held until its end: each is used once in a pass."""
+        return torch.autocast(self.device_type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None, cache_enabled=False)
 
 
 def choose_precision(name: str, device: torch.device) -> Precision:
