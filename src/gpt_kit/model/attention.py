@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gpt_kit.config import ModelConfig
 from gpt_kit.model.cache import KVCache
 from gpt_kit.model.positions import rotate
-from gpt_kit.model.recompute import computed_again
+from gpt_kit.model.recompute import Layer, computed_again, unchanged
 
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None, float], Tensor]
 QUERIES_PER_BLOCK = 256
@@ -82,10 +82,12 @@ class MultiHeadAttention(nn.Module):
         visible: Tensor | None = None,
         rotary: tuple[Tensor, Tensor] | None = None,
         cache: KVCache | None = None,
+        norm: Layer = unchanged,
     ) -> Tensor:
-        """(B, T, C) -> (B, T, C). `visible` is (B, 1, T, S), or None for plain causal attention."""
+        """(B, T, C) -> (B, T, C), reading norm(x). `visible` is (B, 1, T, S), or None for plain causal attention."""
         batch, num_tokens, width = x.shape
-        q, k, v = self.qkv(x).view(batch, num_tokens, 3, self.n_head, -1).permute(2, 0, 3, 1, 4)  # each (B, H, T, D)
+        qkv = computed_again(lambda x: self.qkv(norm(x)), x)
+        q, k, v = qkv.view(batch, num_tokens, 3, self.n_head, -1).permute(2, 0, 3, 1, 4)  # each (B, H, T, D)
         if rotary is not None:
             q, k = rotate(q, rotary), rotate(k, rotary)
         if cache is not None:

@@ -30,8 +30,8 @@ class TransformerBlock(nn.Module):
     ) -> Tensor:
         """(B, T, C) -> (B, T, C); see MultiHeadAttention for the rest."""
         if self.pre_norm:
-            x = x + self.attention(self.attention_norm(x), visible, rotary, cache)
-            x = x + self.feed_forward(self.feed_forward_norm(x))
+            x = x + self.attention(x, visible, rotary, cache, norm=self.attention_norm)
+            x = x + self.feed_forward(x, norm=self.feed_forward_norm)
             return x
         x = self.attention_norm(x + self.attention(x, visible, rotary, cache))
         x = self.feed_forward_norm(x + self.feed_forward(x))

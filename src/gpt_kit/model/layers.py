@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gpt_kit.config import ModelConfig
-from gpt_kit.model.recompute import computed_again
+from gpt_kit.model.recompute import Layer, computed_again, unchanged
 
 
 class LayerNorm(nn.Module):
@@ -45,10 +45,8 @@ class FeedForward(nn.Module):
         self.contract = nn.Linear(config.inner_width, config.n_embd)
         self.dropout = nn.Dropout(config.residual_dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, C)"""
-        output: Tensor = self.dropout(computed_again(self._bend_and_narrow, self.expand(x)))
+    def forward(self, x: Tensor, norm: Layer = unchanged) -> Tensor:
+        """(B, T, C) -> (B, T, C), reading norm(x)."""
+        wide = computed_again(lambda x: self.expand(norm(x)), x)
+        output: Tensor = self.dropout(computed_again(lambda wide: self.contract(self.activation(wide)), wide))
         return output
-
-    def _bend_and_narrow(self, widened: Tensor) -> Tensor:
-        return self.contract(self.activation(widened))  # type: ignore[no-any-return]
