@@ -132,8 +132,8 @@ def test_control_a_mask_over_queries_would_be_noticed(ours: GPTModel, monkeypatc
     ids, mask = batch("left", ours.config.vocab_size)
     right = ours(ids, mask)
 
-    def masks_queries(module: MultiHeadAttention, x: Tensor, *_: object) -> Tensor:
-        q, k, v = module.qkv(x).view(*x.shape[:2], 3, module.n_head, -1).permute(2, 0, 3, 1, 4)
+    def masks_queries(module: MultiHeadAttention, x: Tensor, *_: object, norm: Callable[[Tensor], Tensor] = lambda x: x) -> Tensor:
+        q, k, v = module.qkv(norm(x)).view(*x.shape[:2], 3, module.n_head, -1).permute(2, 0, 3, 1, 4)
         visible = mask.bool()[:, None, :, None] & torch.ones(7, 7, dtype=torch.bool).tril()
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
         return module.projection(mixed.nan_to_num().transpose(1, 2).flatten(2))

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 Layer = Callable[[Tensor], Tensor]
-WORTH_IT = 2**20  # elements; smaller inputs keep everything, for setting this up costs a fraction of a millisecond
+WORTH_IT = 2**18  # elements of one window, whatever the rows; smaller ones keep everything, for setting this up takes its time too
 
 
 def computed_again(function: Callable[..., Tensor], *inputs: Tensor, random: bool = False) -> Tensor:
@@ -25,7 +25,7 @@ def computed_again(function: Callable[..., Tensor], *inputs: Tensor, random: boo
     In training on a CPU only: elsewhere kernels are fused, or torch.compile decides what to keep.
     """
     training = torch.is_grad_enabled() and inputs[0].device.type == "cpu" and not torch.compiler.is_compiling()
-    if not training or sum(each.numel() for each in inputs) < WORTH_IT:
+    if not training or inputs[0].numel() < WORTH_IT * len(inputs[0]):
         return function(*inputs)
     return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=random)  # type: ignore[no-any-return]
 
