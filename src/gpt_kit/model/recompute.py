@@ -2,8 +2,8 @@
 
 Autograd keeps every intermediate result. Some are large and cheap: attention weights, the outputs of GELU and LayerNorm, weights
 rounded to bf16. Chen et al. 2016 ("Training deep nets with sublinear memory cost") drop such results and compute them a second time
-when they are needed; the gradients are the same to the bit. torch stops that second computation at the last result it needs, so the closing matrix
-product of a function is not among what is computed twice.
+when they are needed; the gradients are the same to the bit. torch stops that second computation at the last result it needs, so the
+closing matrix product of a function is not among what is computed twice.
 """
 
 from __future__ import annotations
