@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gpt_kit.config import CorpusConfig
-from gpt_kit.data import damage, prepare_corpus, readers
+from gpt_kit.data import damage, plain_text, prepare_corpus
 from gpt_kit.data.damage import LONGEST_RUN, Damage
 from gpt_kit.data.sources import Source
 from gpt_kit.errors import DataError
@@ -36,7 +36,7 @@ TEXTS = {
 @pytest.fixture(autouse=True)
 def _limits_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(damage, "LONGEST_RUN", 300)
-    monkeypatch.setattr(readers, "LONGEST_LINE", 1500)
+    monkeypatch.setattr(damage, "LONGEST_LINE", 1500)
 
 
 def config(policy: str) -> CorpusConfig:
@@ -57,7 +57,7 @@ def prepared(path: Path, policy: str) -> tuple[list[str], dict, list[str]]:
 @pytest.mark.parametrize("kind", LINES)
 def test_a_damaged_record_by_policy(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if kind == "long run":
-        monkeypatch.setattr(readers, "LONGEST_LINE", 10_000)
+        monkeypatch.setattr(damage, "LONGEST_LINE", 10_000)
     line, repaired = LINES[kind]
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"\n".join([GOOD[0], GOOD[1], line, GOOD[2]]))
@@ -92,7 +92,7 @@ def test_a_damaged_line_of_a_text_by_policy(tmp_path: Path, kind: str) -> None:
 def test_a_text_in_one_endless_line_by_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes in pieces, so it is never held; skipped, its beginning stays and the next line follows."""
     monkeypatch.setattr("gpt_kit.data.pieces.PIECE_BYTES", 1000)
-    monkeypatch.setattr(readers, "_CHUNK_BYTES", 100)
+    monkeypatch.setattr(plain_text, "CHUNK_BYTES", 100)
     path = tmp_path / "a.txt"
     path.write_text("word " * 2000 + "end\nnext line\n")
     with pytest.raises(Damage, match=r"a.txt:1: this line is longer than 1,500 bytes"):
@@ -107,7 +107,7 @@ def test_a_long_line_is_never_held(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """100 MB in one line of JSON between two sound ones: a few MB of memory. (With a limit of 1 MB instead of 64.)"""
     import tracemalloc
 
-    monkeypatch.setattr(readers, "LONGEST_LINE", 1_000_000)
+    monkeypatch.setattr(damage, "LONGEST_LINE", 1_000_000)
     path = tmp_path / "a.jsonl"
     with open(path, "wb") as file:
         file.write(GOOD[0] + b'\n{"text": "')
@@ -178,3 +178,28 @@ def test_the_command_prints_what_was_left_out(tmp_path: Path, capsys: pytest.Cap
     out = capsys.readouterr().out
     assert f"note: left out: {path}:4: not valid JSON" in out
     assert "left out: 1 empty, 1 bad UTF-8, 1 not JSON" in out
+
+
+@pytest.mark.parametrize("length", [301, 1050, 3500])
+def test_a_run_over_several_pieces_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int) -> None:
+    """It is told once; repaired, as much of it stays as of a short one; left out, so is the rest of its line, and not the next."""
+    monkeypatch.setattr("gpt_kit.data.pieces.PIECE_BYTES", 1000)
+    monkeypatch.setattr(damage, "LONGEST_LINE", 10_000)
+    path = tmp_path / "a.txt"
+    path.write_text("one\n" + "ab " * 300 + "=" * length + "cd" * 800 + "\nthree\n")
+    [document], report, _ = prepared(path, "replace")
+    assert document == path.read_text().replace("=" * length, "=" * 300)
+    assert report["repaired"] == {"long run": 1}
+    [document], report, _ = prepared(path, "skip")
+    assert report["skipped_lines"] == {"long run": 1}
+    assert "cd" not in document and document.startswith("one\n") and document.endswith("three\n") and document.count("=") <= 300
+
+
+def test_the_rest_of_a_damaged_line_is_left_out_however_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One bad byte in a line of five pieces: what was read before the damage stays, nothing behind it, and it counts once."""
+    monkeypatch.setattr("gpt_kit.data.pieces.PIECE_BYTES", 1000)
+    monkeypatch.setattr(damage, "LONGEST_LINE", 10_000)
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"one\n" + b"word " * 10 + b"\xff" + b"word " * 1000 + b"\nthree\n")
+    documents, report, _ = prepared(path, "skip")
+    assert documents == ["one\nthree\n"] and report["skipped_lines"] == {"bad UTF-8": 1}

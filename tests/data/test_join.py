@@ -20,8 +20,8 @@ END = 256
 @pytest.fixture
 def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three sources, each larger than what counts as small here, and all of them in one folder."""
-    monkeypatch.setattr(prepare, "SMALL_BYTES", 1500)
-    monkeypatch.setattr(encoding, "UNIT_BYTES", 300)
+    monkeypatch.setattr(prepare, "SMALL_BYTES", 6000)
+    monkeypatch.setattr(encoding, "UNIT_BYTES", 1500)
     (tmp_path / "texts").mkdir()
     for part in range(3):
         rows = [json.dumps({"text": f"part {part}, document {i} " + "word " * (i % 9)}) for i in range(60)]

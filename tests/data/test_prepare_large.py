@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -10,6 +11,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,7 +19,7 @@ import numpy as np
 import pytest
 
 from gpt_kit.config import CorpusConfig
-from gpt_kit.data import encoding, large, pieces, prepare, prepare_corpus
+from gpt_kit.data import damage, encoding, large, pieces, prepare, prepare_corpus
 from gpt_kit.errors import ConfigError, DataError, FolderInUseError
 from gpt_kit.files import check_manifest, incomplete_folder, lock_folder
 from gpt_kit.tokenizers.simple import ByteTokenizer
@@ -161,7 +163,7 @@ SCRIPT = """
 import json, os, signal, sys, time
 from pathlib import Path
 from gpt_kit.config import CorpusConfig
-from gpt_kit.data import encoding, large, pieces, prepare
+from gpt_kit.data import damage, encoding, large, pieces, prepare
 
 prepare.SMALL_BYTES, large.JOURNAL_BYTES, encoding.UNIT_BYTES, pieces.PIECE_BYTES = 30_000, 30_000, 5_000, 4_000
 source, out, split = sys.argv[1:]
@@ -325,3 +327,39 @@ def test_what_appeared_meanwhile_in_the_place_is_not_replaced(folder_of_files: P
     (out / "thesis.doc").unlink()
     prepare_corpus(str(folder_of_files), out, SKIP)
     check_manifest(out)
+
+
+@pytest.mark.parametrize("policy", ["skip", "replace"])
+@pytest.mark.parametrize("filling", ["word ", "="])
+def test_a_stop_inside_a_damaged_line_changes_nothing(tmp_path: Path, monkeypatch, policy, filling: str) -> None:
+    """A line, or a run, many pieces long: what is known of it goes on with the place in the file."""
+    monkeypatch.setattr(large, "JOURNAL_BYTES", 3_000)
+    monkeypatch.setattr(damage, "LONGEST_LINE", 64_000)
+    monkeypatch.setattr(damage, "LONGEST_RUN", 10_000)
+    source = tmp_path / "a.txt"
+    source.write_text(words(4000, 1) + "\n" + filling * (150_000 // len(filling)) + "\n" + words(4000, 2))
+    config = CorpusConfig(tokenizer="byte", on_damaged=policy)
+    whole = prepare_corpus(str(source), tmp_path / "whole", config)
+    assert sum(whole.info["read"]["repaired" if policy == "replace" else "skipped_lines"].values()) in (1, 2)
+    places = set()
+    for units in range(6, 22, 2):
+        out = tmp_path / f"stopped{units}"
+        with contextlib.suppress(KeyboardInterrupt):  # of a line that is left out, less text may be left than so many units
+            prepare_corpus(str(source), out, config, stop_after(units))
+        journal = incomplete_folder(out) / ".progress" / "journal.json"
+        if journal.is_file():
+            open_line = json.loads(journal.read_text())["intake"]["position"]["open_line"]
+            places.add(tuple(open_line))
+        assert hashes(prepare_corpus(str(source), out, config).folder) == hashes(tmp_path / "whole")
+    assert len(places) > 1
+
+
+def test_a_pipe_is_read_as_a_file_is(tmp_path: Path) -> None:
+    """As a shell's <(zcat …) gives it: it cannot seek."""
+    os.mkfifo(tmp_path / "pipe")
+    text = "<|endoftext|>".join(texts_of(200))
+    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=(text,))
+    writer.start()
+    corpus = prepare_corpus(str(tmp_path / "pipe"), tmp_path / "corpus", BYTES)
+    writer.join()
+    assert sorted(documents_in(corpus.train) + documents_in(corpus.val)) == sorted(texts_of(200))

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from gpt_kit.data import readers
+from gpt_kit.data import plain_text, readers
 from gpt_kit.data.sources import PRESETS, Document, hub_source, list_files, read_documents
 from gpt_kit.errors import DataError, MissingExtraError
 
@@ -119,7 +119,7 @@ def test_separators_part_documents_and_never_reach_them(tmp_path, content, expec
 def test_where_the_file_is_cut_into_chunks_does_not_matter(tmp_path, monkeypatch, chunk):
     """Separators, characters of several bytes and line breaks fall across every border once."""
     content = "é漢\r\n<|endoftext|>\r\n<<|endoftext|🙂<|endoftext|>end\n".encode()
-    monkeypatch.setattr(readers, "_CHUNK_BYTES", chunk)
+    monkeypatch.setattr(plain_text, "CHUNK_BYTES", chunk)
     found = list(read_documents(write(tmp_path / "a.txt", content)))
     assert [d.text for d in found] == ["é漢\n", "<<|endoftext|🙂", "end\n"]
     assert [d.origin.rpartition(":")[2] for d in found] == ["1", "3", "3"]
@@ -297,7 +297,7 @@ def test_damage_is_named_by_file_and_place(tmp_path, name, content, expected):
 
 
 def test_lines_and_bytes_are_counted_inside_the_archive_and_across_chunks(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "_CHUNK_BYTES", 5)
+    monkeypatch.setattr(plain_text, "CHUNK_BYTES", 5)
     content = b"line\n" * 100 + b"<|endoftext|>\n" + b"line\n" * 100 + b"b\xffd"
     assert ":202: byte 1015 of the file is 0xff" in complaint(write(tmp_path / "a.txt.gz", gzip.compress(content)))
 

@@ -63,8 +63,10 @@ def open_decompressed(path: Path, *, seekable: bool = False) -> Iterator[BinaryI
 
 def skip_bytes(stream: BinaryIO, count: int, path: Path) -> None:
     """Pass over the first `count` bytes of the content of `path`. Raises: DataError where there are fewer."""
+    if not count:  # a pipe cannot seek
+        return
     if path.suffix.lower() not in COMPRESSIONS:
-        missing = max(0, count - path.stat().st_size) if count else 0
+        missing = max(0, count - path.stat().st_size)
         stream.seek(count)
     else:
         missing = count

@@ -7,7 +7,7 @@ what can be repaired and leave out the rest (`replace`). Empty records, byte ord
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from gpt_kit.errors import DataError
 
@@ -69,30 +69,48 @@ def repaired_bytes(data: bytes) -> str:
     return data.decode(errors="replace").replace("\0", REPLACEMENT)
 
 
-def clean_text(data: bytes, name: str, line: int, offset: int, *, replace: bool) -> Iterator[str | Damage]:
-    """The damaged lines of a piece of text, and at last what is left of it: without those lines, or with them repaired."""
+def decoded_lines(data: bytes, name: str, line: int, offset: int, *, replace: bool) -> Generator[Damage, None, str]:
+    """The lines of a piece of text that are none, and what is left of it: without those lines, or with them repaired."""
     text = decode(data, name, line, offset)
-    if isinstance(text, Damage):
-        kept = []
-        for number, row in enumerate(_lines(data)):
-            found = decode(row, name, line + number, offset)
-            if isinstance(found, Damage):
-                found.repaired, found.in_document = replace, True
-                yield found
-                found = repaired_bytes(row) if replace else ""
-            kept.append(found)
-            offset += len(row)
-        text = "".join(kept)
-    while run := _long_run(text):
-        start, end = run
-        yield Damage(
-            LONG_RUN, _run_message(f"{name}:{line + text.count(chr(10), 0, start)}", text, run), repaired=replace, in_document=True
-        )
-        if replace or text[start] == "\n":  # empty lines alone make no line worth leaving out
+    if isinstance(text, str):
+        return text
+    kept = []
+    for number, row in enumerate(_lines(data)):
+        found = decode(row, name, line + number, offset)
+        if isinstance(found, Damage):
+            found.repaired, found.in_document = replace, True
+            yield found
+            found = repaired_bytes(row) if replace else ""
+        kept.append(found)
+        offset += len(row)
+    return "".join(kept)
+
+
+def without_long_runs(
+    text: str, place: str, line: int, run: str, run_length: int, *, replace: bool
+) -> Generator[Damage, None, tuple[str, str, int]]:
+    """The runs in a piece of text that goes on behind `run_length` times `run`, and what is left of it, with the run it ends in.
+
+    A run of more than LONGEST_RUN is told where it becomes that, once; its length then counts as LONGEST_RUN + 1.
+    """
+    ending = text[-1:]
+    at_end = len(text) - len(text.rstrip(ending)) if ending else 0
+    going_on = len(text) - len(text.lstrip(run)) if run else 0
+    if at_end == len(text) and going_on:
+        at_end += run_length
+    if going_on and run_length + going_on > LONGEST_RUN:
+        if run_length <= LONGEST_RUN:
+            yield _run_damage(f"{place}{line}", run, run_length + going_on, replace)
+        stays_whole = replace or run == "\n"  # empty lines alone make no line worth leaving out
+        text = text[going_on - max(0, LONGEST_RUN - run_length) if stays_whole else (text.find("\n") + 1) or len(text) :]
+    while found := _long_run(text):
+        start, end = found
+        yield _run_damage(f"{place}{line + text.count(chr(10), 0, start)}", text[start], end - start, replace)
+        if replace or text[start] == "\n":
             text = text[: start + LONGEST_RUN] + text[end:]
         else:
             text = text[: text.rfind("\n", 0, start) + 1] + text[(text.find("\n", end - 1) + 1) or len(text) :]
-    yield text
+    return (text, ending, min(at_end, LONGEST_RUN + 1)) if ending else (text, run, run_length)
 
 
 def clean_string(text: str, where: str, *, replace: bool) -> Iterator[str | Damage]:
@@ -108,16 +126,22 @@ def clean_string(text: str, where: str, *, replace: bool) -> Iterator[str | Dama
         faults.append(Damage(NUL, f"{where}: character {text.index(chr(0))} is NUL, which no text contains", repaired=replace))
         text = text.replace("\0", REPLACEMENT)
     while run := _long_run(text):
-        faults.append(Damage(LONG_RUN, _run_message(where, text, run), repaired=replace))
+        faults.append(_run_damage(where, text[run[0]], run[1] - run[0], replace, in_document=False))
         text = text[: run[0] + LONGEST_RUN] + text[run[1] :]
     yield from faults if replace else faults[:1]  # a record is left out once, whatever it suffers from
     if replace or not faults:
         yield text
 
 
-def _run_message(where: str, text: str, run: tuple[int, int]) -> str:
-    start, end = run
-    return f"{where}: {text[start]!r} stands {end - start:,} times in a row; text has at most {LONGEST_RUN:,} equal characters in a row"
+def long_line(name: str, line: int, *, repaired: bool = False, in_document: bool = False) -> Damage:
+    """Of a line with more than LONGEST_LINE bytes."""
+    told = f"{name}:{line}: this line is longer than {LONGEST_LINE:,} bytes. Cut it, or leave it out: --on-damaged skip"
+    return Damage(LONG_LINE, told, repaired=repaired, in_document=in_document)
+
+
+def _run_damage(where: str, character: str, length: int, repaired: bool, *, in_document: bool = True) -> Damage:
+    told = f"{where}: {character!r} stands {length:,} times in a row; text has at most {LONGEST_RUN:,} equal characters in a row"
+    return Damage(LONG_RUN, told, repaired=repaired, in_document=in_document)
 
 
 def _lines(data: bytes) -> list[bytes]:

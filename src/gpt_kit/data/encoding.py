@@ -58,14 +58,15 @@ class Unit:
 
 def gather(sided: Iterable[tuple[str, Piece]], state: Callable[[], dict[str, Any] | None] = lambda: None) -> Iterator[Unit]:
     """Pieces of either side in units; `state` is asked at the end of each."""
-    unit = Unit()
+    unit, size = Unit(), 0
     for side, piece in sided:
         unit.pieces.append((side, piece))
         unit.num_bytes += piece.num_bytes
-        if unit.num_bytes >= UNIT_BYTES:
+        size += piece.memory_bytes
+        if size >= UNIT_BYTES:
             unit.state = state()
             yield unit
-            unit = Unit()
+            unit, size = Unit(), 0
     if unit.pieces:
         unit.state = state()
         yield unit

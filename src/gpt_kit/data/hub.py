@@ -20,7 +20,8 @@ from typing import Any, BinaryIO, Literal
 
 from gpt_kit.data.damage import Damage
 from gpt_kit.data.pieces import Document, Position
-from gpt_kit.data.readers import Reading, read_text, record_documents
+from gpt_kit.data.plain_text import Reading, read_text
+from gpt_kit.data.readers import record_documents
 from gpt_kit.errors import DataError, MissingExtraError
 
 PARQUET_COPY = "refs/convert/parquet"

@@ -17,6 +17,7 @@ from gpt_kit.data.pieces import Document, Position
 from gpt_kit.data.sources import Source, no_text
 
 DIGEST_BYTES = 8
+_OBJECT_BYTES = 200
 TOLD = 5
 """Damaged places that are told one by one."""
 _TALLIES = ("normalised", "skipped", "skipped_lines", "repaired")
@@ -34,6 +35,11 @@ class Piece(NamedTuple):
     """Of the document up to the end of this piece, with the seed of the split."""
     is_first: bool
     is_last: bool
+
+    @property
+    def memory_bytes(self) -> int:
+        """What it takes while it waits, about: of tiny documents there are many, and their text is the least of it."""
+        return self.num_bytes + _OBJECT_BYTES
 
 
 class Intake:

@@ -17,6 +17,18 @@ _BREAKS_TRIED = 1000
 _LONGEST_UTF8_TAIL = 3
 
 
+class OpenLine(NamedTuple):
+    """What has to be known of a line that goes on in the next piece."""
+
+    num_bytes: int = 0
+    """Of it, so far."""
+    is_left_out: bool = False
+    """It was found damaged, so what follows of it is left out too."""
+    run: str = ""
+    """The character it ends in, `run_length` times. (A run of line breaks crosses lines.)"""
+    run_length: int = 0
+
+
 class Position(NamedTuple):
     """A place between two pieces of one file, from which reading can go on."""
 
@@ -28,6 +40,8 @@ class Position(NamedTuple):
     """The document before goes on here."""
     after_line_break: bool = True
     """The last byte before the separator was a line break."""
+    open_line: OpenLine = OpenLine()
+    """Of a text file."""
 
 
 class Document(NamedTuple):

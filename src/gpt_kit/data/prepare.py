@@ -87,14 +87,15 @@ def _join(source: str, parts: list[Path], folder: Path, config: CorpusConfig) ->
 
 
 def _head(pieces: Iterator[Piece], progress: Progress) -> tuple[deque[Piece], bool]:
-    """The pieces up to SMALL_BYTES, and whether these are all."""
-    head, size = deque[Piece](), 0
+    """The pieces up to SMALL_BYTES of memory, and whether these are all."""
+    head, size, memory = deque[Piece](), 0, 0
     for piece in pieces:
         head.append(piece)
         size += piece.num_bytes
+        memory += piece.memory_bytes
         if len(head) % 1000 == 0:
             progress("reading", size, 0)
-        if size > SMALL_BYTES:
+        if memory > SMALL_BYTES:
             return head, False
     return head, True
 

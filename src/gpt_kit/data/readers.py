@@ -10,54 +10,34 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections import Counter
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from gpt_kit.config.suggest import did_you_mean
-from gpt_kit.data import pieces
+from gpt_kit.data import damage, pieces
 from gpt_kit.data.compressed import open_decompressed, skip_bytes, without_compression
 from gpt_kit.data.damage import (
     BAD_UTF8,
     KEY_MISSING,
-    LONG_LINE,
-    LONGEST_LINE,
     NOT_A_STRING,
     NOT_JSON,
     Damage,
     clean_string,
-    clean_text,
     decode,
     is_sound,
+    long_line,
     repaired_bytes,
-    sound_text,
 )  # fmt: skip
-from gpt_kit.data.pieces import Document, Position, RawPiece, cut_text, raw_pieces
+from gpt_kit.data.pieces import Document, Position, cut_text
+from gpt_kit.data.plain_text import BYTE_ORDER_MARK, CHUNK_BYTES, Found, Reading, read_text
 from gpt_kit.errors import DataError, MissingExtraError
 
 KNOWN_SUFFIXES = (".txt", ".md", ".jsonl", ".json", ".parquet")
-_CHUNK_BYTES = 1 << 20
 LARGEST_JSON = 100_000_000
 """Bytes of a .json file, unpacked. Parsed, they take some 200 to 800 MB."""
 _PARQUET_ROWS = 256
 """Rows decoded at a time: web pages of some 10 kB make a few megabytes."""
 _DECODER = json.JSONDecoder()
-_BYTE_ORDER_MARK = "\ufeff"
-Found = Iterator[Document | Damage]
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How to read, and what was put right on the way."""
-
-    text_key: str = "text"
-    """The key or column that holds the text of records."""
-    replace: bool = False
-    """Repair damage where that can be done."""
-    normalised: Counter[str] = field(default_factory=Counter)
-    """What was changed without being damage: byte order marks dropped, line ends in the form of Windows made plain."""
 
 
 def read_file(path: Path, reading: Reading, start: Position | None = None) -> Found:
@@ -78,64 +58,19 @@ def read_file(path: Path, reading: Reading, start: Position | None = None) -> Fo
             yield from read(stream, str(path), reading, start)
 
 
-def read_text(stream: BinaryIO, name: str, reading: Reading, start: Position | None = None) -> Found:
-    r"""The UTF-8 texts between the separators of `stream`; without any separator, all of it is one document.
-
-    A separator alone on its line takes its line break with it. A byte order mark is dropped, and "\r\n" becomes "\n". Damage is
-    a matter of lines: the document goes on without them, or with them repaired.
-    """
-    line_bytes = 0
-    for raw in raw_pieces(stream, _CHUNK_BYTES, start or Position()):
-        text = sound_text(raw.data) if raw.is_first and raw.is_last and len(raw.data) <= LONGEST_LINE else None
-        if text is None:
-            text, line_bytes = yield from _text_with_damage(raw, name, reading, 0 if raw.is_first else line_bytes)
-        if raw.offset == 0 and text.startswith(_BYTE_ORDER_MARK):
-            text = text[1:]
-            reading.normalised["byte order mark"] += 1
-        if "\r\n" in text:
-            reading.normalised["CRLF line end"] += text.count("\r\n")
-            text = text.replace("\r\n", "\n")
-        line = raw.line
-        if raw.is_first and raw.offset and raw.after_line_break and text.startswith("\n"):
-            text, line = text[1:], line + 1
-        origin = name if raw.is_whole_stream else f"{name}:{line}"
-        yield Document(text, origin, is_first=raw.is_first, is_last=raw.is_last, end=raw.end)
-
-
-def _text_with_damage(raw: RawPiece, name: str, reading: Reading, line_bytes: int) -> Generator[Damage, None, tuple[str, int]]:
-    """What is left of a piece, and the bytes of its last line. `line_bytes`: of its first line, in the pieces before."""
-    data, first_break = raw.data, raw.data.find(b"\n")
-    was_over_long = line_bytes > LONGEST_LINE
-    line_bytes += len(data) if first_break < 0 else first_break
-    if line_bytes > LONGEST_LINE:
-        if not was_over_long:
-            yield _long_line(name, raw.line, repaired=reading.replace, in_document=True)
-        if not reading.replace:  # what comes after its first part is left out
-            data = b"" if first_break < 0 else data[first_break + 1 :]
-    if first_break >= 0:
-        line_bytes = len(raw.data) - raw.data.rfind(b"\n") - 1
-    text = ""
-    for found in clean_text(data, name, raw.line, raw.offset, replace=reading.replace):
-        if isinstance(found, Damage):
-            yield found
-        else:
-            text = found
-    return text, line_bytes
-
-
 def _read_json_lines(stream: BinaryIO, name: str, reading: Reading, start: Position) -> Found:
     offset = start.offset
     for number in itertools.count(start.line):
-        data = stream.readline(LONGEST_LINE + 1)
+        data = stream.readline(damage.LONGEST_LINE + 1)
         if not data:
             return
         first, offset = offset, offset + len(data)
-        if len(data) > LONGEST_LINE and not data.endswith(b"\n"):
-            while rest := stream.readline(_CHUNK_BYTES):
+        if len(data) > damage.LONGEST_LINE and not data.endswith(b"\n"):
+            while rest := stream.readline(CHUNK_BYTES):
                 offset += len(rest)
                 if rest.endswith(b"\n"):
                     break
-            yield _long_line(name, number)
+            yield long_line(name, number)
             continue
         if data.endswith(b"\r\n"):
             reading.normalised["CRLF line end"] += 1
@@ -146,7 +81,7 @@ def _read_json_lines(stream: BinaryIO, name: str, reading: Reading, start: Posit
             if not reading.replace:
                 continue
             line = repaired_bytes(data)
-        if number == 1 and line.startswith(_BYTE_ORDER_MARK):
+        if number == 1 and line.startswith(BYTE_ORDER_MARK):
             line = line[1:]
             reading.normalised["byte order mark"] += 1
         if line.strip():
@@ -192,7 +127,7 @@ def _read_json(stream: BinaryIO, name: str, reading: Reading, start: int) -> Fou
     del data
     if not content.strip():
         return
-    if content.startswith(_BYTE_ORDER_MARK):
+    if content.startswith(BYTE_ORDER_MARK):
         content = content[1:]
         if not start:
             reading.normalised["byte order mark"] += 1
@@ -226,7 +161,7 @@ def _read_parquet(stream: BinaryIO, name: str, reading: Reading, start: int) -> 
     key = reading.text_key
     try:
         # By default all row groups, or a whole one, would be held at once; so would the file, where there is only one.
-        with pyarrow.parquet.ParquetFile(stream, pre_buffer=False, buffer_size=_CHUNK_BYTES) as file:
+        with pyarrow.parquet.ParquetFile(stream, pre_buffer=False, buffer_size=CHUNK_BYTES) as file:
             if key not in file.schema_arrow.names:
                 raise DataError(f"{name}: {_missing_key(key, file.schema_arrow.names, 'column')}")
             number, groups = 0, list(range(file.metadata.num_row_groups))
@@ -274,11 +209,6 @@ def record_documents(record: Any, where: str, reading: Reading, end: Position) -
             yield from cut_text(found, where, end)
 
 
-def _long_line(name: str, line: int, *, repaired: bool = False, in_document: bool = False) -> Damage:
-    told = f"{name}:{line}: this line is longer than {LONGEST_LINE:,} bytes. Cut it, or set on_damaged to skip"
-    return Damage(LONG_LINE, told, repaired=repaired, in_document=in_document)
-
-
 def _missing_key(text_key: str, known: list[str], noun: str) -> str:
     listed = ", ".join(map(repr, known[:12])) + (", …" if len(known) > 12 else "")
-    return f"there is no {noun} {text_key!r}{did_you_mean(text_key, known)}; {noun}s here: {listed or 'none'}. Name one with text_key"
+    return f"there is no {noun} {text_key!r}{did_you_mean(text_key, known)}; {noun}s here: {listed or 'none'}. Name one with --text-key"

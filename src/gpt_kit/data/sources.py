@@ -26,7 +26,8 @@ from gpt_kit.data.compressed import COMPRESSIONS, without_compression
 from gpt_kit.data.damage import Damage
 from gpt_kit.data.hub import PRESETS, HubText, Streaming, hub_text, read_hub
 from gpt_kit.data.pieces import Document, Position
-from gpt_kit.data.readers import KNOWN_SUFFIXES, Reading, read_file, read_text
+from gpt_kit.data.plain_text import Reading, read_text
+from gpt_kit.data.readers import KNOWN_SUFFIXES, read_file
 from gpt_kit.data.shards import is_corpus
 from gpt_kit.errors import DataError
 from gpt_kit.files import MANIFEST
