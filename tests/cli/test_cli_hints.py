@@ -64,13 +64,16 @@ def test_a_contiguous_split_does_not_promise_what_only_documents_keep(run: Run, 
 
     from gpt_kit import data
 
+    near = {"documents_checked": 4, "documents_near_training": 2, "example": {"text": "story"}}
+
     def with_count(*arguments: object) -> object:
         corpus = data.prepare.prepare_corpus(*arguments)
-        return dataclasses.replace(corpus, info={**corpus.info, "val_documents_seen_in_training": 7})
+        return dataclasses.replace(corpus, info={**corpus.info, "val_documents_seen_in_training": 7, "near_duplicates": near})
 
     monkeypatch.setattr(data, "prepare_corpus", with_count)
     _, out, _ = run("prepare", tmp_path / "stories.jsonl", "--out", tmp_path / "again", *flags)
     assert "7 validation documents also occur in the training text" in out
+    assert "2 of the 4 validation documents long enough to compare (of " in out
 
 
 def test_importing_proposes_to_generate_only_with_a_tokenizer(run: Run, finished_run: Path, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_equal_documents_never_stand_on_both_sides(tmp_path: Path) -> None:
 
 def test_copies_of_one_document_cannot_be_split(tmp_path: Path) -> None:
     source = write_records(tmp_path / "texts.jsonl", ["the same text"] * 30)
-    with pytest.raises(DataError, match=r"copies of one.*split to contiguous"):
+    with pytest.raises(DataError, match=r"copies of one.*--split contiguous"):
         prepare_corpus(source, tmp_path / "corpus", BYTES)
 
 

@@ -178,6 +178,9 @@ def test_the_command_prints_what_was_left_out(tmp_path: Path, capsys: pytest.Cap
     out = capsys.readouterr().out
     assert f"note: left out: {path}:4: not valid JSON" in out
     assert "left out: 1 empty, 1 bad UTF-8, 1 not JSON" in out
+    assert main(["info", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().out
+    assert "left out: 1 empty, 1 bad UTF-8, 1 not JSON" in told and "leaks       0 of 0 validation documents compared" in told
 
 
 @pytest.mark.parametrize("length", [301, 1050, 3500])

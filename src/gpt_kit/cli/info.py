@@ -124,6 +124,7 @@ def _print_corpus(folder: Path) -> None:
     from rich.table import Table
 
     from gpt_kit.cli.display import console
+    from gpt_kit.cli.prepare import print_read
     from gpt_kit.data import open_corpus
 
     info = open_corpus(folder, verify=False).info
@@ -138,6 +139,11 @@ def _print_corpus(folder: Path) -> None:
     console.print(f"source      {info['source']}")
     share = info["val"]["bytes"] / max(1, info["train"]["bytes"] + info["val"]["bytes"])
     console.print(f"split       {info['split']}, {share:.1%} of the text set aside for validation")
+    print_read(info["read"])
+    if info["duplicates"]:
+        console.print(f"duplicates  {info['duplicates']:,} documents occur more than once")
+    near = info["near_duplicates"]
+    console.print(f"leaks       {near['documents_near_training']:,} of {near['documents_checked']:,} validation documents compared")
     _print_tokenizer(folder)
 
 

@@ -65,7 +65,7 @@ def main(words: Sequence[str]) -> None:
         part = corpus.info[name]
         per_token = f", {part['bytes'] / part['tokens']:.2f} bytes per token" if part["tokens"] else ""
         console.print(f"  {name:<6}{part['tokens']:>14,} tokens  {part['documents']:>9,} documents  {part['bytes']:>14,} bytes{per_token}")
-    _print_read(corpus.info["read"])
+    print_read(corpus.info["read"])
     if corpus.info["split"] == "document" and corpus.info["duplicates"]:
         console.print(f"  {corpus.info['duplicates']:,} documents occur more than once; equal ones stand on the same side")
     if corpus.info["split"] == "contiguous" and part["tokens"]:
@@ -76,8 +76,8 @@ def main(words: Sequence[str]) -> None:
     if near["documents_near_training"]:
         count, checked = near["documents_near_training"], near["documents_checked"]
         note(
-            f"{count:,} of {checked:,} validation documents ({count / checked:.1%}) stand in the training text too, word for word over "
-            f"long stretches, so the validation loss flatters; one place: {near['example']['text'][:80]!r}"
+            f"{count:,} of the {checked:,} validation documents long enough to compare (of {part['documents']:,}) stand in the training "
+            f"text too, word for word over long stretches, so the validation loss flatters; one place: {near['example']['text'][:80]!r}"
         )
     console.print(f"next    {_next_command(out, len(corpus.train))}")
 
@@ -119,7 +119,7 @@ def _was_made_from(corpus: Path, source: str, asked: CorpusConfig) -> bool:
     return (made["source"], made["settings"]) == (absolute_source(source), corpus_settings(asked))
 
 
-def _print_read(read: dict[str, Any]) -> None:
+def print_read(read: dict[str, Any]) -> None:
     """What did not come in as it was; nothing is dropped in silence."""
     from gpt_kit.cli.display import console
 

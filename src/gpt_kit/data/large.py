@@ -151,7 +151,7 @@ def _end(work: _Work, entry: Entry, note: Note) -> None:
         entry["learned_from"],
     )
     if work.config.val_fraction and not entry["written"]["val"]["tokens"]:
-        note("no document was set aside for validation: there are too few. Set split to contiguous")
+        note("no document was set aside for validation: there are too few. Set the end of the text aside: --split contiguous")
 
 
 def _settle_tail(work: _Work, entry: Entry) -> tuple[Digests, Digests]:

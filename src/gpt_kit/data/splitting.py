@@ -55,7 +55,9 @@ def exact_threshold(pieces: Collection[Piece], val_fraction: float) -> int:
         by_bucket[bucket] += piece.num_bytes
     filled = np.flatnonzero(by_bucket)
     if val_fraction > 0 and len(filled) < 2:
-        raise DataError("the source is one document (or copies of one), so none can be set aside whole. Set split to contiguous")
+        raise DataError(
+            "the source is one document (or copies of one), so none can be set aside whole. Set the end of it aside: --split contiguous"
+        )
     ends = np.cumsum(by_bucket[filled])
     number = int(np.abs(ends - val_fraction * ends[-1]).argmin()) + 1
     number = 0 if val_fraction == 0 else min(number, len(filled) - 1)
