@@ -156,7 +156,7 @@ def report_saving(run: Path, model: GPTModel, optimizers: Optimizers, step: floa
     for number in (1, 2, 3):
         state = TrainingState(step=number)
         times.append(seconds_of(lambda s=state: save_checkpoint(run, model, optimizers, s, tokenizer)))  # type: ignore[misc]
-        times[-1] += seconds_of(lambda n=number: prune_checkpoints(run, keep=1, step=n, best_step=0))  # type: ignore[misc]
+        times[-1] += seconds_of(lambda: prune_checkpoints(run, keep=1, best_step=0))
     size = sum(file.stat().st_size for file in run.rglob("*") if file.is_file())
     seconds = statistics.median(times)
     fast = interval * FAST_B * FAST_T / fast_rate
