@@ -60,9 +60,9 @@ def pointed_to(run: Path, pointer: str) -> Path | None:
 
 
 def step_folders(run: Path) -> list[Path]:
-    """The checkpoint folders of a run, newest first: `step-` and eight digits. Whatever else lies beside them is somebody's own."""
-    folders = (run / "checkpoints").glob("step-*")
-    return sorted((folder for folder in folders if re.fullmatch(r"step-\d{8}", folder.name) and folder.is_dir()), reverse=True)
+    """The checkpoint folders of a run, newest first: `step-` and a number. Whatever else lies beside them is somebody's own."""
+    folders = [folder for folder in (run / "checkpoints").glob("step-*") if re.fullmatch(r"step-\d+", folder.name) and folder.is_dir()]
+    return sorted(folders, key=lambda folder: int(folder.name.removeprefix("step-")), reverse=True)
 
 
 def _download(name: str) -> Path:
