@@ -15,6 +15,7 @@ import pytest
 import torch
 from harness import assert_same_end, resume_words, sound_step
 
+from gpt_kit import files
 from gpt_kit.cli import main
 from gpt_kit.config import TrainingConfig, load_run_config
 from gpt_kit.errors import CheckpointError
@@ -109,6 +110,19 @@ def test_without_a_sound_checkpoint_nothing_is_overwritten(stopped: Path, capsys
     assert {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file() and path.name != ".lock"} == {
         path: content for path, content in before.items() if path.name != ".lock"
     }
+
+
+@pytest.mark.parametrize("resume", ["auto", "step-00000008"])
+def test_a_checkpoint_is_hashed_once(resume: str, stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of GPT-2 XL it has 19 GB: looking for the newest sound one and loading it are one look."""
+    hashed: list[Path] = []
+    whole = files.sha256_of_file
+    monkeypatch.setattr(files, "sha256_of_file", lambda path: hashed.append(path) or whole(path))
+    monkeypatch.setattr("gpt_kit.training.Trainer.fit", lambda _: None)
+    checkpoint = stopped / "checkpoints" / ("step-00000010" if resume == "auto" else resume)
+    every_file = [file for file in files_of(checkpoint) if file.name != MANIFEST]
+    assert main(["train", "--out", str(stopped), "--resume", resume if resume == "auto" else str(checkpoint)]) == 0
+    assert sorted(file for file in hashed if (stopped / "checkpoints") in file.parents) == every_file
 
 
 def pointer_damages() -> list[bytes]:

@@ -72,8 +72,9 @@ def train_run(config: RunConfig, run: Path, resume: str = "", corpus: Corpus | N
     precision = choose_precision(config.training.precision, device)
     with start_world(device, config.training.rank_timeout_seconds) as world, _locked(run, world):
         console.quiet = not world.is_main
-        world.agree({"version of gpt_kit": __version__, "version of torch": torch.__version__, **_settings(config)})
-        checkpoint = _main_checkpoint(run, resume, world)
+        versions = {"version of gpt_kit": __version__, "version of torch": torch.__version__}
+        world.agree({**versions, "--out": str(run), "--resume": resume or "none", **_settings(config)})
+        checkpoint = checkpoint_to_resume(run, resume, world)
         config, corpus = _with_text(config, run, checkpoint, corpus, world)
         config = with_fitting_micro_batch(config, precision, device, world)
         model, spread_model, optimizers, state = _model_and_state(config, corpus, checkpoint, precision, device, world)
@@ -81,14 +82,7 @@ def train_run(config: RunConfig, run: Path, resume: str = "", corpus: Corpus | N
         if checkpoint is not None and checkpoint.resolve() != checkpoint_folder(run, state.step).resolve():
             save_checkpoint(run, model, optimizers, state, corpus.tokenizer, world)  # another run's, and from here on this one's too
         if world.is_main:
-            write_atomically(run / "config.toml", run_config_to_toml(config))
-            machine = {"processes": world.size, **describe_machine()}
-            write_json(
-                run / "environment.json",
-                {"gpt_kit": __version__, "started_at": time.strftime("%Y-%m-%d %H:%M:%S %z"), **machine},
-            )
-            set_aside_after(run, state.step)  # where the run goes back to an earlier checkpoint
-            drop_samples_after(run, state.evaluated_step)
+            _write_beginning(config, run, state, world)
         _announce(config, corpus, device, precision.name, world)
         if checkpoint is not None:
             console.print(f"resumed from {checkpoint} at step {state.step}")
@@ -144,6 +138,15 @@ def _model_and_state(
     return model, spread_model, optimizers, state
 
 
+def _write_beginning(config: RunConfig, run: Path, state: TrainingState, world: World) -> None:
+    """What the folder holds before the first step: settings and machine, and nothing from after the checkpoint that is gone back to."""
+    write_atomically(run / "config.toml", run_config_to_toml(config))
+    started = {"gpt_kit": __version__, "started_at": time.strftime("%Y-%m-%d %H:%M:%S %z")}
+    write_json(run / "environment.json", {**started, "processes": world.size, **describe_machine()})
+    set_aside_after(run, state.step)
+    drop_samples_after(run, state.evaluated_step)
+
+
 def _draw_curve(run: Path, config: RunConfig) -> None:
     """A curve that cannot be drawn must not hide how the run ended."""
     try:
@@ -168,13 +171,6 @@ def _settings(config: RunConfig) -> dict[str, str]:
     """Every setting by its full name, for the processes of a run to compare."""
     sections = dataclasses.asdict(config).items()
     return {f"{section}.{name}": str(value) for section, values in sections for name, value in values.items()}
-
-
-def _main_checkpoint(run: Path, resume: str, world: World) -> Path | None:
-    """The checkpoint to go on from, as the main process finds it."""
-    found = checkpoint_to_resume(run, resume) if world.is_main else None
-    name = world.from_main(str(found or ""))
-    return Path(name) if name else None
 
 
 def free_folder(wanted: Path) -> Path:

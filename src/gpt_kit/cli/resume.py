@@ -10,21 +10,23 @@ from gpt_kit.config import RunConfig
 from gpt_kit.data import Corpus
 from gpt_kit.errors import CheckpointError, ConfigError
 from gpt_kit.locate import run_of, step_folders
-from gpt_kit.training import TrainingState, newest_sound_checkpoint
+from gpt_kit.runtime import World
+from gpt_kit.training import TrainingState, check_checkpoint, newest_sound_checkpoint
 
 
-def checkpoint_to_resume(run: Path, resume: str) -> Path | None:
+def checkpoint_to_resume(run: Path, resume: str, world: World) -> Path | None:
+    """The checkpoint that `resume` means, all of whose files match their manifest; None for a new run.
+
+    Raises: CheckpointError where there is no such checkpoint or it is damaged.
+    """
+    if world.is_main:
+        _refuse_misunderstanding(run, resume)
     if not resume:
-        if step_folders(run):
-            raise CheckpointError(f"{run}: this folder already holds a run. Go on with it by --resume auto, or choose another --out")
         return None
     if resume != "auto":
-        if not Path(resume).is_dir():
-            raise CheckpointError(f"--resume {resume}: there is no such folder. Name one of {run}/checkpoints, or 'auto' for the newest")
-        if run_of(Path(resume)):
-            raise CheckpointError(f"--resume {resume}: this is a run; name one of its checkpoints, or 'auto' for the newest of --out")
+        check_checkpoint(Path(resume), world)
         return Path(resume)
-    checkpoint, damaged = newest_sound_checkpoint(run)
+    checkpoint, damaged = newest_sound_checkpoint(run, world)
     for line in damaged:
         note(line)
     if checkpoint is not None and damaged:
@@ -32,6 +34,17 @@ def checkpoint_to_resume(run: Path, resume: str) -> Path | None:
     if checkpoint is None and damaged:
         raise CheckpointError(f"{run}: none of its {len(damaged)} checkpoints is sound. Start anew in another --out")
     return checkpoint
+
+
+def _refuse_misunderstanding(run: Path, resume: str) -> None:
+    if not resume and step_folders(run):
+        raise CheckpointError(f"{run}: this folder already holds a run. Go on with it by --resume auto, or choose another --out")
+    if resume in ("", "auto"):
+        return
+    if not Path(resume).is_dir():
+        raise CheckpointError(f"--resume {resume}: there is no such folder. Name one of {run}/checkpoints, or 'auto' for the newest")
+    if run_of(Path(resume)):
+        raise CheckpointError(f"--resume {resume}: this is a run; name one of its checkpoints, or 'auto' for the newest of --out")
 
 
 def data_order(config: RunConfig, corpus: Corpus) -> dict[str, object]:

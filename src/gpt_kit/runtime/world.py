@@ -55,6 +55,10 @@ class World:
         """What the main process says."""
         return text
 
+    def from_anybody(self, text: str) -> str:
+        """What the first process says that has something to say; empty where none has."""
+        return text
+
     def barrier(self) -> None:
         """Wait until everybody is here."""
 
@@ -107,6 +111,9 @@ class ProcessGroup(World):
 
     def from_main(self, text: str) -> str:
         return self._texts_of_all(text)[0]
+
+    def from_anybody(self, text: str) -> str:
+        return next(filter(None, self._texts_of_all(text)), "")
 
     def barrier(self) -> None:
         self.largest(0)  # on the CPU; torch's own would occupy a GPU

@@ -2,6 +2,7 @@
 
 from gpt_kit.training.checkpoint import (
     TrainingState,
+    check_checkpoint,
     checkpoint_folder,
     newest_sound_checkpoint,
     restore_checkpoint,
@@ -48,6 +49,7 @@ __all__ = [
     "TrainingState",
     "Watch",
     "affordable_rows",
+    "check_checkpoint",
     "checkpoint_folder",
     "clip_gradients",
     "compute_batch_loss",

@@ -6,7 +6,7 @@
     checkpoints/{last,best}                                                     the name of a step folder
 
 A folder appears whole (files.py) and only then does a pointer name it. The newest number is not trusted: what is resumed from is the
-newest folder whose every file matches its manifest.
+newest folder whose every file matches its manifest. Every process compares what it is going to read, all at the same time and once.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from typing import Any
 from gpt_kit.errors import CheckpointError
 from gpt_kit.files import (
     INCOMPLETE,
+    MANIFEST,
     atomic_folder,
     check_manifest,
     read_json,
     read_tensors,
+    sha256_of_file,
     write_atomically,
     write_json,
     write_tensors,
@@ -115,14 +117,29 @@ def restore_checkpoint(folder: Path, model: GPTModel, optimizers: Optimizers) ->
 
     Raises: CheckpointError for damage, or for a checkpoint of another model.
     """
+    check_checkpoint(folder)
     restore_weights(folder, model)
     return restore_progress(folder, optimizers)
 
 
+def check_checkpoint(folder: Path, world: World = ALONE) -> None:
+    """Compare every file with its manifest, in every process: it reads them by itself, maybe on another machine.
+
+    Raises: CheckpointError, in all of them, where one finds damage; ConfigError where the folder holds another checkpoint for some.
+    """
+    problem = ""
+    try:
+        check_manifest(folder)
+    except CheckpointError as error:
+        problem = str(error) if world.is_main else f"rank {world.rank}: {error}"
+    if told := world.from_anybody(problem):
+        raise CheckpointError(told)
+    world.agree({str(folder): sha256_of_file(folder / MANIFEST)[:8]})
+
+
 def restore_weights(folder: Path, model: GPTModel) -> None:
-    """The first half of `restore_checkpoint`, for a model that is yet to be spread over several processes."""
-    check_manifest(folder)
-    weights = load_weights(folder)
+    """Of a checkpoint that was checked, for a model that is yet to be spread over several processes."""
+    weights = load_weights(folder, verify=False)
     if weights.config != model.config:
         changed = [
             f"{f.name} is {getattr(model.config, f.name)}, was {getattr(weights.config, f.name)}"
@@ -134,7 +151,7 @@ def restore_weights(folder: Path, model: GPTModel) -> None:
 
 
 def restore_progress(folder: Path, optimizers: Optimizers) -> TrainingState:
-    """The second half, once the optimizers have the parameters that they are to train."""
+    """What is not weights, once the optimizers have the parameters that they are to train."""
     training = folder / STATE_FOLDER
     optimizers.load_state_tensors(read_tensors(training / "optimizer.safetensors"))
     restore_random_state(read_tensors(training / "random.safetensors"))
@@ -144,12 +161,12 @@ def restore_progress(folder: Path, optimizers: Optimizers) -> TrainingState:
         raise CheckpointError(f"{folder}: its state.json is of another version of gpt_kit ({error}). Go on with that version") from None
 
 
-def newest_sound_checkpoint(run: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint whose files all match their manifest, and a line about each newer one that does not."""
+def newest_sound_checkpoint(run: Path, world: World = ALONE) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint whose files all match their manifest, for every process, and a line about each newer one that does not."""
     damaged = []
-    for folder in step_folders(run):
+    for folder in map(Path, world.from_main("\n".join(map(str, step_folders(run)))).splitlines()):
         try:
-            check_manifest(folder)
+            check_checkpoint(folder, world)
         except CheckpointError as error:
             damaged.append(str(error))
             continue

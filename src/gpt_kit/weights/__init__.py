@@ -31,14 +31,14 @@ READERS: dict[str, tuple[str, Callable[[Path], Weights]]] = {
 }
 
 
-def load_weights(model: str | Path) -> Weights:
+def load_weights(model: str | Path, *, verify: bool = True) -> Weights:
     """Read the model that MODEL names (a run, a checkpoint, a folder of a known form, a hub name).
 
+    Where the folder has a manifest, the weights are compared with it first, unless the caller has just done so (`verify=False`).
     Raises: CheckpointError when there is none, or it is damaged, incomplete, or of an architecture the kit does not compute.
-    Where the folder has a manifest, the weights are compared with it first.
     """
     folder = locate_model(model)
-    if (folder / MANIFEST).is_file():
+    if verify and (folder / MANIFEST).is_file():
         check_manifest(folder, but_not="training_state")  # a flipped bit would load happily: in the weights, or as another number of heads
     for file, (_, read) in READERS.items():
         if (folder / file).is_file():
