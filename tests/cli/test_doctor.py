@@ -41,3 +41,9 @@ def test_a_failure_says_what_to_do_and_gives_exit_code_1(run: Run, monkeypatch: 
 def test_a_model_that_is_not_there_is_a_request_that_cannot_be_met(run: Run) -> None:
     code, _, err = run("doctor", "runs/nothing")
     assert code == 2 and "there is no such folder" in err
+
+
+def test_a_text_that_is_not_there_is_said_once_and_at_once(run: Run) -> None:
+    code, out, err = run("doctor", "--data", "nothere")
+    assert (code, out) == (2, "") and err.count("\n") == 1
+    assert "--data nothere: no prepared corpus (corpus.json is missing)" in err

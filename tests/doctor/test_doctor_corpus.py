@@ -14,7 +14,7 @@ from gpt_kit.data import Corpus, prepare_corpus
 from gpt_kit.data.shards import TokenArray
 from gpt_kit.doctor import corpus as module
 from gpt_kit.doctor import corpus_checks, examine
-from gpt_kit.tokenizers import train_tokenizer
+from gpt_kit.tokenizers import load_tokenizer, train_tokenizer
 
 LENGTH = 64
 
@@ -34,7 +34,7 @@ def failed(corpus: Corpus, length: int = LENGTH, **options: object) -> set[str]:
 
 def test_a_sound_corpus_passes(corpus: Corpus) -> None:
     assert failed(corpus) == set()
-    assert failed(corpus, model_tokenizer=corpus.tokenizer) == set()
+    assert failed(corpus, model_tokenizer=lambda: corpus.tokenizer) == set()
 
 
 @pytest.fixture
@@ -65,7 +65,15 @@ def test_a_text_too_short_for_one_window_or_for_a_validation_is_named(corpus: Co
 
 
 def test_another_models_tokenizer_is_named(corpus: Corpus) -> None:
-    assert failed(corpus, model_tokenizer=train_tokenizer("char", ["xyz"])) == {"tokenizer is the model's"}
+    assert failed(corpus, model_tokenizer=lambda: train_tokenizer("char", ["xyz"])) == {"tokenizer is the model's"}
+
+
+def test_a_model_without_a_tokenizer_is_a_finding_like_any_other(corpus: Corpus, tmp_path: Path) -> None:
+    """Told in the error's own words, with what to do; the checks after it are made."""
+    findings = list(examine(corpus_checks(corpus.folder, LENGTH, lambda: load_tokenizer(tmp_path))))
+    (finding,) = (finding for finding in findings if not finding.ok)
+    assert finding.what == "tokenizer is the model's" and len(findings) == 7
+    assert finding.figure.startswith(f"{tmp_path}: no tokenizer is here") and "beside it" in finding.remedy
 
 
 def test_a_flipped_bit_and_a_folder_that_is_no_corpus_are_named(corpus: Corpus, tmp_path: Path) -> None:
@@ -76,5 +84,5 @@ def test_a_flipped_bit_and_a_folder_that_is_no_corpus_are_named(corpus: Corpus, 
         assert "every byte as it was written" in failed(corpus)
     finally:
         shard.write_bytes(content)
-    findings = list(examine(corpus_checks(tmp_path, LENGTH)))
-    assert not any(finding.ok for finding in findings) and "gpt-kit prepare" in findings[0].figure
+    (finding,) = examine(corpus_checks(tmp_path, LENGTH))
+    assert not finding.ok and "gpt-kit prepare" in finding.figure, "said once: the other checks have nothing to look at"

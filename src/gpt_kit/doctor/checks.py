@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from gpt_kit.errors import GPTKitError
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -16,6 +18,8 @@ class Check:
     """Whether it is sound, and the figure."""
     remedy: str
     """What to do where it is not."""
+    opens: bool = False
+    """Whether the checks after it look into what it opens: where it fails, there is nothing for them to look at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +34,12 @@ class Finding:
 
 
 def examine(checks: Iterable[Check]) -> Iterator[Finding]:
-    """One finding for each check, as soon as it is made."""
+    """One finding for each check, as soon as it is made; the last one where something does not open."""
     for check in checks:
         try:
             ok, figure = check.look()
         except Exception as error:
-            ok, figure = False, f"{type(error).__name__}: {error}"
+            ok, figure = False, str(error) if isinstance(error, GPTKitError) else f"{type(error).__name__}: {error}"
         yield Finding(ok, check.what, figure, "" if ok else check.remedy)
+        if check.opens and not ok:
+            return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
 
@@ -22,20 +22,21 @@ MOST_LEAKED = 0.1  # of the documents of the validation text
 FEWEST_VAL_TOKENS = 1000  # the loss on fewer is known to no better than a few hundredths of a nat
 
 
-def corpus_checks(folder: Path, length: int, model_tokenizer: Tokenizer | None = None) -> list[Check]:
-    """Whether the corpus in `folder` can teach a model with a context of `length` tokens, and with this tokenizer."""
+def corpus_checks(folder: Path, length: int, model_tokenizer: Callable[[], Tokenizer] | None = None) -> list[Check]:
+    """Whether the corpus in `folder` can teach a model with a context of `length` tokens, and with the tokenizer that is loaded then."""
 
     @cache
     def corpus() -> Corpus:
         return open_corpus(folder, verify=False)  # the next check looks at every byte
 
     again = "prepare the text again: gpt-kit prepare SOURCE --out FOLDER"
+    other = "copy the model's tokenizer files beside it, or prepare the text with --tokenizer MODEL"
     return [
-        Check("corpus opens", lambda: (True, f"{corpus().info['source']}, tokenizer {corpus().tokenizer.name}"), again),
+        Check("corpus opens", lambda: (True, f"{corpus().info['source']}, tokenizer {corpus().tokenizer.name}"), again, opens=True),
         Check("every byte as it was written", partial(_bytes, folder), again),
         Check("ids within the vocabulary", lambda: _ids(corpus()), again),
         Check("text -> ids -> text", lambda: _round_trip(corpus()), f"ids of another tokenizer read as noise; {again}"),
-        Check("tokenizer is the model's", lambda: _same(corpus(), model_tokenizer), "prepare the text with --tokenizer MODEL"),
+        Check("tokenizer is the model's", lambda: _same(corpus(), model_tokenizer), other),
         Check("validation text is not training text", lambda: _sides(corpus()), "a loss on text seen in training says nothing: " + again),
         Check("long enough", lambda: _length(corpus(), length), "more text, or a shorter context (--model.max-position-embeddings)"),
     ]
@@ -72,10 +73,11 @@ def _round_trip(corpus: Corpus) -> tuple[bool, str]:
     return again == text and broken < 0.01, f"{len(text):,} characters, {broken:.1%} unreadable; it begins {text[:30]!r}"
 
 
-def _same(corpus: Corpus, model_tokenizer: Tokenizer | None) -> tuple[bool, str]:
+def _same(corpus: Corpus, model_tokenizer: Callable[[], Tokenizer] | None) -> tuple[bool, str]:
     if model_tokenizer is None:
         return True, "no model to compare with"
-    return model_tokenizer.fingerprint == corpus.tokenizer.fingerprint, f"text: {corpus.tokenizer.name}, model: {model_tokenizer.name}"
+    models = model_tokenizer()
+    return models.fingerprint == corpus.tokenizer.fingerprint, f"text: {corpus.tokenizer.name}, model: {models.name}"
 
 
 def _sides(corpus: Corpus) -> tuple[bool, str]:
