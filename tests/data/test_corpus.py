@@ -248,17 +248,45 @@ def test_a_corpus_without_its_manifest_is_refused(many: str, tmp_path: Path) -> 
         open_corpus(tmp_path / "corpus")
 
 
-def test_duplicates_are_counted_by_ranges_as_by_sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against Python's own sets, with ranges of some 50 digests."""
-    monkeypatch.setattr(duplicates, "AT_ONCE", 50)
+@pytest.mark.parametrize("at_once", [50, 7, 10**6])
+def test_duplicates_are_counted_by_ranges_as_by_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    """Against Python's own sets, with ranges of some 50 digests, of 7, and all in one; a value may fill its range many times over."""
+    monkeypatch.setattr(duplicates, "AT_ONCE", at_once)
     rng = np.random.default_rng(0)
     pool = rng.integers(0, 2**64, 700, dtype=np.uint64)
     pool[:2] = 0, 2**64 - 1
-    for _ in range(20):
+    for trial in range(20):
         train, val = rng.choice(pool, rng.integers(0, 900)), rng.choice(pool, rng.integers(0, 300))
+        if trial % 2:
+            train, val = (np.append(side, np.repeat(pool[:3], 90)) for side in (train, val))
         known = set(train.tolist())
         expected = len(train) + len(val) - len(known | set(val.tolist())), sum(number in known for number in val.tolist())
-        assert duplicates.count_duplicates(train, val) == expected
+        assert duplicates.count_duplicates(train, val, tmp_path) == expected
+    assert not list(tmp_path.iterdir())
+
+
+def test_counting_duplicates_takes_linear_time_and_constant_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixty ranges, and every digest is read twice; one that stands there 3,000 times is not held at once."""
+
+    class Watched:
+        def __init__(self, digests: np.ndarray) -> None:
+            self.digests, self.num_read = digests, 0
+
+        def __len__(self) -> int:
+            return len(self.digests)
+
+        def __getitem__(self, place: slice) -> np.ndarray:
+            self.num_read += len(self.digests[place])
+            return self.digests[place]
+
+    monkeypatch.setattr(duplicates, "AT_ONCE", 100)
+    distinct, held = duplicates._distinct, []
+    monkeypatch.setattr(duplicates, "_distinct", lambda *parts: held.append(sum(map(len, parts))) or distinct(*parts))
+    rng = np.random.default_rng(1)
+    train, val = (Watched(np.append(rng.integers(0, 2**64, 2000, dtype=np.uint64), np.full(1000, 7, np.uint64))) for _ in "ab")
+    assert duplicates.count_duplicates(train, val, tmp_path) == (1999, 1000)
+    assert (train.num_read, val.num_read) == (6000, 6000)
+    assert max(held) < 300
 
 
 def test_what_is_no_corpus_is_never_replaced(many: str, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from gpt_kit.data.encoding import SIDES, Unit
 from gpt_kit.data.leaks import WINDOW, find_leaks
 from gpt_kit.data.shards import INFO, ShardReader, TokenArray
 from gpt_kit.data.writing import CorpusWriter, Written
-from gpt_kit.files import write_json
+from gpt_kit.files import PROGRESS, write_json
 from gpt_kit.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
 
 
@@ -56,7 +56,7 @@ def finish(
     `digests`: of the documents of either side, None where what was prepared elsewhere has left none: duplicates are then not counted.
     `learned_from`: bytes of training text that a bpe tokenizer learned from. `joined`: how many corpora were.
     """
-    duplicates, seen = count_duplicates(*digests) if digests else (None, None)
+    duplicates, seen = count_duplicates(*digests, folder / PROGRESS) if digests else (None, None)
     shards = {side: sorted(path.name for path in folder.glob(f"{side}-*.tokens")) for side in SIDES}
     sides = {side: TokenArray([ShardReader(folder / name, tokenizer.fingerprint) for name in shards[side]]) for side in SIDES}
     leaks = find_leaks(sides["train"], sides["val"], tokenizer.end_of_text_id)
