@@ -26,6 +26,7 @@ from gpt_kit.model.layers import LayerNorm
 from gpt_kit.model.loss import linear_cross_entropy_sum
 from gpt_kit.model.mask import positions_from_mask, positions_in_documents, visible_keys
 from gpt_kit.model.positions import rotary_tables, sinusoids
+from gpt_kit.model.tied import TiedGradient, embed_tied, tied_gradient
 from gpt_kit.weights import load_weights, save_weights
 
 
@@ -66,8 +67,9 @@ class GPTModel(nn.Module):
         self, token_ids: Tensor, targets: Tensor, attention_mask: Tensor | None = None, document_ids: Tensor | None = None
     ) -> Tensor:
         """Sum of the negative log-likelihoods of all scored targets (not IGNORE_INDEX), in nats. The logits are never held whole."""
-        hidden = self.hidden_states(token_ids, attention_mask, document_ids)
-        return linear_cross_entropy_sum(hidden, self._padded_head_weight, targets, self.config.vocab_size)
+        tied = None if self.head is not None else tied_gradient(self.token_embedding)
+        hidden = self.hidden_states(token_ids, attention_mask, document_ids, tied=tied)
+        return linear_cross_entropy_sum(hidden, self._padded_head_weight, targets, self.config.vocab_size, tied)
 
     def hidden_states(
         self,
@@ -75,12 +77,13 @@ class GPTModel(nn.Module):
         attention_mask: Tensor | None = None,
         document_ids: Tensor | None = None,
         cache: KVCache | None = None,
+        tied: TiedGradient | None = None,
     ) -> Tensor:
-        """(B, T) token ids -> (B, T, C): what the head reads. Arguments as for `forward`."""
+        """(B, T) token ids -> (B, T, C): what the head reads. Arguments as for `forward`; `tied` is the loss's own (tied.py)."""
         self._check_context(token_ids, cache)
         visible, positions = self._attention_pattern(token_ids, attention_mask, document_ids, cache)
         rotary = rotary_tables(positions, self.config.head_width) if self.config.position_embedding == "rotary" else None
-        x = self.embedding_dropout(self._embed(token_ids, positions))
+        x = self.embedding_dropout(self._embed(token_ids, positions, tied))
         for block in self.blocks:
             if self.activation_checkpointing and self.training:
                 x = checkpoint(block, x, visible, rotary, use_reentrant=False)
@@ -155,8 +158,8 @@ class GPTModel(nn.Module):
         with atomic_folder(Path(folder), keep_others=True) as temporary:
             save_weights(temporary, self.config, self.exported_tensors(), end_of_text_id=end_of_text_id)
 
-    def _embed(self, token_ids: Tensor, positions: Tensor) -> Tensor:
-        x = self.token_embedding(token_ids)
+    def _embed(self, token_ids: Tensor, positions: Tensor, tied: TiedGradient | None) -> Tensor:
+        x = self.token_embedding(token_ids) if tied is None else embed_tied(token_ids, self.token_embedding.weight, tied)
         if self.config.scale_embeddings:
             x = x * math.sqrt(self.config.n_embd)
         if self.position_embedding is not None:

@@ -14,27 +14,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gpt_kit.model.tied import TiedGradient
+
 IGNORE_INDEX = -100  # a target that is not scored; the number that torch and transformers use
 ROWS_PER_BLOCK = 256  # measured on two CPU cores with V = 50,257: 256 to 1,024 rows are equally fast
 ROWS_IN_CACHE = 16  # of float32 logits, 3 MB at V = 50,257: they stay in a CPU's cache from one operation to the next
 COLUMNS_IN_CACHE = 4096  # of the head's gradient; torch brings a whole bf16 product to float32 before it adds it
 
 
-def linear_cross_entropy_sum(hidden: Tensor, weight: Tensor, targets: Tensor, vocab_size: int | None = None) -> Tensor:
+def linear_cross_entropy_sum(
+    hidden: Tensor, weight: Tensor, targets: Tensor, vocab_size: int | None = None, tied: TiedGradient | None = None
+) -> Tensor:
     """Sum over scored targets of -log softmax(hidden · weightᵀ)[target], in nats: a float32 scalar.
 
     `hidden` (…, C), `weight` (V, C), `targets` (…) with IGNORE_INDEX where nothing is scored. Rows of `weight` from `vocab_size` on
     only pad the product: they get no probability and no gradient. Gradients go to hidden and weight, once: a second backward pass
-    raises RuntimeError. The sum of no scored target is 0, with zero gradients.
+    raises RuntimeError. The sum of no scored target is 0, with zero gradients. With `tied`, weight's gradient waits there for the
+    embedding's.
     """
     rows, scored = hidden.flatten(0, -2), targets.flatten()
     size = len(weight) if vocab_size is None else vocab_size
-    return _LinearCrossEntropySum.apply(rows, weight, scored, size, torch.is_grad_enabled())  # type: ignore[no-any-return,no-untyped-call]
+    return _LinearCrossEntropySum.apply(rows, weight, scored, size, torch.is_grad_enabled(), tied)  # type: ignore[no-any-return,no-untyped-call]
 
 
 class _LinearCrossEntropySum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, vocab_size: int, training: bool) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, vocab_size: int, training: bool, tied: TiedGradient | None
+    ) -> Tensor:
         device = hidden.device.type
         autocast = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if autocast else hidden.dtype
@@ -59,11 +66,11 @@ class _LinearCrossEntropySum(torch.autograd.Function):
                     _add_product_(grad_weight, logits.T, gradient_hidden[rows])
                 del logits  # before the next block's are there
         ctx.gradients = grad_hidden, grad_weight
-        ctx.dtypes = hidden.dtype, weight.dtype
+        ctx.dtypes, ctx.tied = (hidden.dtype, weight.dtype), tied
         return loss
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
         (scale,) = grads
         if ctx.gradients is None:
             raise RuntimeError("the gradients of this loss were already taken, and are kept only once. Compute the loss again")
@@ -72,7 +79,9 @@ class _LinearCrossEntropySum(torch.autograd.Function):
             for gradient, dtype in zip(ctx.gradients, ctx.dtypes, strict=True)
         ]
         ctx.gradients = None  # they were scaled in place
-        return scaled[0], scaled[1], None, None, None
+        if ctx.tied is not None:
+            ctx.tied.waiting, scaled[1] = scaled[1], None
+        return scaled[0], scaled[1], None, None, None, None
 
 
 def _loss_then_gradient_(logits: Tensor, targets: Tensor) -> Tensor:
