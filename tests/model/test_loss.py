@@ -160,3 +160,27 @@ def test_a_padded_vocabulary_leaves_no_trace(
     assert load_file(tmp_path / "model" / "model.safetensors")["transformer.wte.weight"].shape == (61, 24)
     again = GPTModel.from_pretrained(tmp_path / "model")
     torch.testing.assert_close(again(ids), plain(ids), rtol=0, atol=1e-6)
+
+
+def test_a_tied_matrix_gathers_its_two_gradients_over_several_passes(
+    tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel]
+) -> None:
+    """Two micro-batches without a step between, against torch's cross-entropy over whole logits."""
+    model = random_model(tiny_config(tie_word_embeddings=True))
+    ids, targets = torch.randint(0, model.config.vocab_size, (2, 3, 7))
+    for _ in range(2):
+        model.loss_sum(ids, targets).backward()
+    ours = model.token_embedding.weight.grad.clone()
+    model.zero_grad()
+    for _ in range(2):
+        F.cross_entropy(model(ids).flatten(0, 1), targets.flatten(), reduction="sum").backward()
+    torch.testing.assert_close(ours, model.token_embedding.weight.grad)
+
+
+def test_a_tied_matrix_that_is_frozen_gets_no_gradient(tiny_config: Callable[..., ModelConfig]) -> None:
+    model = GPTModel(tiny_config(tie_word_embeddings=True))
+    model.token_embedding.weight.requires_grad_(False)
+    ids = torch.randint(0, model.config.vocab_size, (3, 7))
+    model.loss_sum(ids, ids).backward()
+    assert model.token_embedding.weight.grad is None
+    assert model.blocks[0].attention.qkv.weight.grad is not None
