@@ -166,7 +166,7 @@ class GPTModel(nn.Module):
             x = x + self.position_embedding(positions)
         elif self.config.position_embedding == "sinusoidal":
             x = x + sinusoids(positions, self.config.n_embd).to(x.dtype)
-        return x  # type: ignore[no-any-return]
+        return x
 
     def _attention_pattern(
         self, token_ids: Tensor, attention_mask: Tensor | None, document_ids: Tensor | None, cache: KVCache | None
