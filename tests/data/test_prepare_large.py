@@ -259,18 +259,18 @@ def test_the_progress_ends_at_a_hundred_per_cent(tmp_path: Path, suffix: str) ->
 
 def test_no_journal_is_written_before_the_tokenizer_lies_there(folder_of_files: Path, tmp_path: Path, monkeypatch) -> None:
     """Whoever takes the work up needs it; here it is slow to come."""
-    save, write, seen = ByteTokenizer.save, large.write_json, []
+    save, write, seen = ByteTokenizer.save, large.write_journal, []
 
     def slow_save(self, folder):
         time.sleep(0.3)
         save(self, folder)
 
-    def watched_write(path, entry):
-        seen.append((path.parents[1] / "tokenizer.json").is_file())
-        write(path, entry)
+    def watched_write(place, entry):
+        seen.append((place / "tokenizer.json").is_file())
+        write(place, entry)
 
     monkeypatch.setattr(ByteTokenizer, "save", slow_save)
-    monkeypatch.setattr(large, "write_json", watched_write)
+    monkeypatch.setattr(large, "write_journal", watched_write)
     prepare_corpus(str(folder_of_files), tmp_path / "corpus", SKIP)
     assert len(seen) > 3 and all(seen)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from gpt_kit.config import CorpusConfig
 from gpt_kit.data.corpus import Corpus, corpus_settings, open_corpus
-from gpt_kit.data.shards import is_corpus
+from gpt_kit.data.shards import is_corpus, shard_name
 from gpt_kit.errors import DataError
 from gpt_kit.files import INCOMPLETE
 
@@ -59,7 +59,7 @@ def link_shards(corpora: list[Corpus], folder: Path) -> dict[str, dict[str, Any]
     for side in ("train", "val"):
         shards = [corpus.folder / name for corpus in corpora for name in corpus.info[side]["shards"]]
         for number, shard in enumerate(shards):
-            place = folder / f"{side}-{number:05d}.tokens"
+            place = folder / shard_name(side, number)
             try:
                 os.link(shard, place)
             except OSError:  # another disk, or one without hard links

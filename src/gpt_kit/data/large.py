@@ -9,40 +9,30 @@ Phases: reading -> written (all is encoded) -> copied (of a contiguous source: i
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from gpt_kit.config import CorpusConfig
 from gpt_kit.data import tail
-from gpt_kit.data.corpus import Progress, absolute_source, corpus_settings, refuse_foreign
+from gpt_kit.data.corpus import Progress, corpus_settings, refuse_foreign
 from gpt_kit.data.duplicates import Digests
 from gpt_kit.data.encoding import encode_units, gather
 from gpt_kit.data.finish import bytes_in, finish, make_tokenizer, write_units
 from gpt_kit.data.intake import Intake, Piece
 from gpt_kit.data.sources import Source
 from gpt_kit.data.splitting import DocumentSplit, is_by_document, share_threshold
+from gpt_kit.data.unfinished import Entry, begun_tokenizer, identity, read_journal, write_journal
 from gpt_kit.data.writing import CorpusWriter, read_digests
-from gpt_kit.errors import ConfigError, DataError
-from gpt_kit.files import PROGRESS, incomplete_folder, read_json, resumable_folder, write_json
-from gpt_kit.tokenizers import Tokenizer, load_tokenizer
+from gpt_kit.errors import ConfigError
+from gpt_kit.files import PROGRESS, resumable_folder
+from gpt_kit.tokenizers import Tokenizer
 
 JOURNAL_BYTES = 16_000_000
-JOURNAL = "journal.json"
 Note = Callable[[str], None]
-Entry = dict[str, Any]
-"""What the journal says."""
-
-
-def was_begun(folder: Path) -> bool:
-    """Whether there is work to take up for `folder`."""
-    return (incomplete_folder(folder) / PROGRESS / JOURNAL).is_file()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +55,7 @@ class _Work:
     def write_journal(self, entry: Entry) -> None:
         """From here on, work is taken up behind `entry`."""
         self.tokenizer_is_saved()
-        write_json(self.notes / JOURNAL, entry)
+        write_journal(self.folder, entry)
 
 
 def begin_large(
@@ -83,7 +73,7 @@ def begin_large(
         _empty(place)
         split = "document" if is_by_document(head, config) else "contiguous"
         share = share_threshold(config.val_fraction if split == "document" else 0.0)
-        entry = {"identity": _identity(text, config), "split": split, "threshold": share, "side": "train"}
+        entry = {"identity": identity(text, config), "split": split, "threshold": share, "side": "train"}
         entry |= {"phase": "reading", "written": None, "num_marks": 0}
         tokenizer, learned_from = _tokenizer_of(text, config, DocumentSplit(share), head, progress)
         with ThreadPoolExecutor(1) as aside:  # spelling out a vocabulary takes half a second, and encoding need not wait for it
@@ -95,11 +85,12 @@ def begin_large(
 
 
 def go_on_with_large(text: Source, folder: Path, config: CorpusConfig, progress: Progress, note: Note) -> Tokenizer:
-    """Take up what the journal tells of. Raises: DataError where that was begun otherwise."""
+    """Take up what the journal tells of. Raises: DataError where that was begun otherwise, or changed meanwhile."""
     with resumable_folder(folder, refuse_foreign) as place:
-        entry = _entry_to_go_on_with(place / PROGRESS / JOURNAL, text, config)
+        entry = read_journal(place, text, config)
+        tokenizer = begun_tokenizer(place, entry)
         note(f"{folder}: going on where an earlier preparation stopped, {bytes_in(entry['written']) / 1e6:,.0f} MB into the text")
-        work = _Work(text, config, place, load_tokenizer(place), progress)
+        work = _Work(text, config, place, tokenizer, progress)
         if entry["phase"] == "reading":
             intake = Intake(text, config, note, entry["intake"])
             entry = _encode(work, entry, deque(), intake, iter(intake))
@@ -180,27 +171,6 @@ def _tokenizer_of(
     everything = (piece.text for piece in Intake(text, config, lambda _: None))
     tokenizer = make_tokenizer(config, everything, (piece.text for piece in training), progress)
     return tokenizer, {"learned_from": sum(piece.num_bytes for piece in training) if config.tokenizer == "bpe" else 0}
-
-
-def _identity(text: Source, config: CorpusConfig) -> Entry:
-    """What must be the same for work to be taken up."""
-    files = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in text.files]
-    content = hashlib.sha256(json.dumps(files).encode()).hexdigest()
-    return {"source": absolute_source(text.name), **corpus_settings(config), "content of the source": content[:12]}
-
-
-def _entry_to_go_on_with(journal: Path, text: Source, config: CorpusConfig) -> Entry:
-    entry: Entry = read_json(journal)
-    had, wanted = entry["identity"], _identity(text, config)
-    if had["on_damaged"] == "error":  # no damage was met so far, so nothing would have been done otherwise
-        had["on_damaged"] = wanted["on_damaged"]
-    changes = [f"{name} is {wanted[name]!r}, was {had.get(name)!r}" for name in wanted if had.get(name) != wanted[name]]
-    if changes:
-        raise DataError(
-            f"{journal.parents[1]}: holds a preparation that was begun otherwise ({'; '.join(changes)}). "
-            "Finish it with what it was begun with, or delete that folder to begin anew"
-        )
-    return {**entry, "identity": wanted}
 
 
 def _empty(folder: Path) -> None:

@@ -21,9 +21,10 @@ from gpt_kit.data.encoding import encode_units, gather
 from gpt_kit.data.finish import finish, make_tokenizer, write_units
 from gpt_kit.data.intake import NOTHING_LEFT_OUT, Intake, Piece
 from gpt_kit.data.join import common_settings, corpora_in, link_shards, opened, summed_reports
-from gpt_kit.data.large import Note, begin_large, go_on_with_large, was_begun
+from gpt_kit.data.large import Note, begin_large, go_on_with_large
 from gpt_kit.data.sources import Source
 from gpt_kit.data.splitting import DocumentSplit, contiguous_sides, exact_threshold, is_by_document
+from gpt_kit.data.unfinished import was_begun
 from gpt_kit.data.writing import CorpusWriter, read_digests
 from gpt_kit.files import PROGRESS, atomic_folder
 from gpt_kit.tokenizers import Tokenizer

@@ -31,13 +31,14 @@ TOKENS_PER_SHARD = 100_000_000  # 200 MB of uint16: large enough to read fast, s
 class ShardWriter:
     """Writes ids into numbered shards `NAME-00000.tokens`. The folder is the caller's, who makes it appear as a whole."""
 
-    def __init__(
-        self, folder: Path, name: str, vocab_size: int, fingerprint: str, tokens_per_shard: int = TOKENS_PER_SHARD, *, keep: int = 0
-    ) -> None:
-        """`keep`: go on behind so many tokens that lie in the folder already; what was written after them is dropped."""
+    def __init__(self, folder: Path, name: str, vocab_size: int, fingerprint: str, tokens_per_shard: int = 0, *, keep: int = 0) -> None:
+        """`tokens_per_shard`: 0 means TOKENS_PER_SHARD.
+
+        `keep`: go on behind so many tokens that lie in the folder already; what was written after them is dropped.
+        """
         self.folder, self.name, self.fingerprint = folder, name, fingerprint
-        self.dtype = np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
-        self.tokens_per_shard = tokens_per_shard
+        self.dtype = np.dtype(f"<u{bytes_per_id(vocab_size)}")
+        self.tokens_per_shard = tokens_per_shard or TOKENS_PER_SHARD
         self.num_tokens = 0
         self.shards: list[str] = []
         self._file: BinaryIO | None = None
@@ -68,6 +69,7 @@ class ShardWriter:
         if self._file is not None:
             self._file.seek(0)
             self._file.write(self._header(self._in_file))
+            self.flush()  # a journal may count it long after it was closed
             self._file.close()
             self._file = None
 
@@ -80,7 +82,7 @@ class ShardWriter:
     def _keep(self, tokens: int) -> None:
         full, self._in_file = divmod(tokens, self.tokens_per_shard)
         self.num_tokens = tokens
-        self.shards = [self._shard_name(number) for number in range(full + (self._in_file > 0))]
+        self.shards = [shard_name(self.name, number) for number in range(full + (self._in_file > 0))]
         for shard in self.folder.glob(f"{self.name}-*.tokens"):
             if shard.name not in self.shards:
                 shard.unlink()
@@ -90,11 +92,8 @@ class ShardWriter:
             self._file.write(self._header(0))
             self._file.seek(0, os.SEEK_END)
 
-    def _shard_name(self, number: int) -> str:
-        return f"{self.name}-{number:05d}.tokens"
-
     def _open(self) -> None:
-        self.shards.append(self._shard_name(len(self.shards)))
+        self.shards.append(shard_name(self.name, len(self.shards)))
         self._file = open(self.folder / self.shards[-1], "wb")
         self._file.write(self._header(0))
         self._in_file = 0
@@ -109,6 +108,16 @@ class ShardWriter:
 
     def _header(self, count: int) -> bytes:
         return HEADER.pack(MAGIC, VERSION, self.dtype.itemsize, count, bytes.fromhex(self.fingerprint))
+
+
+def shard_name(name: str, number: int) -> str:
+    """Under which a shard lies in its folder."""
+    return f"{name}-{number:05d}.tokens"
+
+
+def bytes_per_id(vocab_size: int) -> int:
+    """What an id takes in a shard."""
+    return 2 if vocab_size <= 2**16 else 4
 
 
 def open_shard(path: Path, fingerprint: str) -> NDArray[np.generic]:

@@ -24,6 +24,7 @@ Written = dict[str, dict[str, int]]
 """By side: tokens, documents, bytes, characters, and digests (documents that ended)."""
 MARK = ("tokens", "documents", "bytes", "characters", "digests", "in_document")
 """A row of int64 for every unit of a contiguous source: what stood on the training side behind it."""
+MARK_BYTES = len(MARK) * 8
 
 
 class CorpusWriter:
@@ -35,7 +36,7 @@ class CorpusWriter:
         size, fingerprint = tokenizer.vocab_size, tokenizer.fingerprint
         self.shards = {side: ShardWriter(folder, side, size, fingerprint, keep=self.written[side]["tokens"]) for side in SIDES}
         self._digests = {side: _open_at(digest_file(notes, side), self.written[side]["digests"] * DIGEST_BYTES) for side in SIDES}
-        self._marks = _open_at(mark_file(notes), num_marks * len(MARK) * 8)
+        self._marks = _open_at(mark_file(notes), num_marks * MARK_BYTES)
         self.num_marks = num_marks
 
     def write(self, unit: Unit, ids: dict[str, NDArray[np.uint32]]) -> None:
