@@ -35,6 +35,7 @@ from gpt_kit.runtime import (
 )
 from gpt_kit.tokenizers import check_same_tokenizer, load_tokenizer
 from gpt_kit.training import (
+    WHOLE_MODEL,
     MetricsFile,
     Observer,
     Optimizers,
@@ -48,7 +49,6 @@ from gpt_kit.training import (
     points_of,
     read_metrics,
     restore_progress,
-    restore_weights,
     save_checkpoint,
     set_aside_after,
     spread,
@@ -122,7 +122,7 @@ def _model_and_state(
     model = GPTModel(config.model).to(device)
     model.activation_checkpointing = config.training.activation_checkpointing
     if checkpoint is not None:
-        restore_weights(checkpoint, model)
+        WHOLE_MODEL.read(checkpoint, model)
     spread_model = spread(model, world, config.training)
     optimizers = Optimizers(model, config.training, device)
     order = data_order(config, corpus)

@@ -8,6 +8,7 @@ from gpt_kit.config.run import (
     EvaluationConfig,
     LoggingConfig,
     RunConfig,
+    Settings,
     TrainingConfig,
 )
 from gpt_kit.config.suggest import did_you_mean
@@ -23,6 +24,7 @@ __all__ = [
     "LoggingConfig",
     "ModelConfig",
     "RunConfig",
+    "Settings",
     "TrainingConfig",
     "create_model_config",
     "did_you_mean",

@@ -6,7 +6,7 @@ The text under each setting is also its help on the command line. Every section 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from gpt_kit.config.model import ModelConfig, value_problems
 from gpt_kit.errors import ConfigError
@@ -190,3 +190,27 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
+
+
+class Settings(Protocol):
+    """What every kind of run has, whatever it trains on: pre-training's RunConfig, and those of fine-tuning."""
+
+    @property
+    def model(self) -> ModelConfig:
+        """The shape that is trained."""
+
+    @property
+    def training(self) -> TrainingConfig:
+        """How the weights change."""
+
+    @property
+    def evaluation(self) -> EvaluationConfig:
+        """How the run looks at itself."""
+
+    @property
+    def checkpoints(self) -> CheckpointConfig:
+        """What is kept."""
+
+    @property
+    def logging(self) -> LoggingConfig:
+        """What the run tells."""

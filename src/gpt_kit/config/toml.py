@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from gpt_kit.config.model import PRESETS, SHORT_NAMES, create_model_config, value_problem
-from gpt_kit.config.run import RunConfig
+from gpt_kit.config.run import RunConfig, Settings
 from gpt_kit.config.suggest import did_you_mean
 from gpt_kit.errors import ConfigError
 
@@ -75,10 +75,10 @@ def run_config_from_dict(content: dict[str, Any], *, preset: str | None = None, 
     return RunConfig(**sections)
 
 
-def run_config_to_toml(config: RunConfig) -> str:
-    """The run as TOML that `load_run_config` reads back to an equal RunConfig."""
+def run_config_to_toml(config: Settings) -> str:
+    """The run as TOML that reads back to an equal one."""
     lines = []
-    for section in SECTIONS:
+    for section in get_type_hints(type(config)):
         lines.append(f"[{section}]")
         values = getattr(config, section)
         lines += [f"{field.name} = {_toml_value(getattr(values, field.name))}" for field in dataclasses.fields(values)]

@@ -1,7 +1,7 @@
 """Text -> batches: sources, shards, order, windows, and records of instructions."""
 
 from gpt_kit.data.ahead import ReadAhead
-from gpt_kit.data.batches import Batch, EvaluationBatches, TrainingBatches
+from gpt_kit.data.batches import Batch, Batches, BatchSequence, EvaluationBatches, TrainingBatches
 from gpt_kit.data.bins import export_bins, refuse_large_vocabulary
 from gpt_kit.data.corpus import Corpus, absolute_source, corpus_settings, open_corpus
 from gpt_kit.data.instructions import InstructionDataset, create_instruction_collate_fn
@@ -12,6 +12,8 @@ from gpt_kit.data.sources import Document, read_documents
 
 __all__ = [
     "Batch",
+    "BatchSequence",
+    "Batches",
     "Corpus",
     "Document",
     "EvaluationBatches",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -51,6 +51,28 @@ class Batch:
         """The same batch on another device."""
         move = [None if t is None else t.to(device) for t in (self.inputs, self.targets, self.document_ids)]
         return Batch(*move)  # type: ignore[arg-type]
+
+
+class Batches(Protocol):
+    """A fixed number of batches, the same each time they are gone through."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+
+class BatchSequence(Protocol):
+    """The endless sequence of batches that a run trains on: a function of the batch's number, so that a run can stop anywhere."""
+
+    @property
+    def tokens_per_batch(self) -> int:
+        """Tokens read for one batch, on average."""
+
+    def epoch_of(self, number: int) -> float:
+        """How often the data have been seen when `number` batches are done."""
+
+    def batch(self, number: int, rank: int = 0, size: int = 1) -> Batch:
+        """Batch `number`, or process `rank`'s share of it."""
 
 
 def check_long_enough(num_tokens: int, length: int, what: str) -> None:

@@ -7,11 +7,11 @@ from gpt_kit.training.checkpoint import (
     newest_sound_checkpoint,
     restore_checkpoint,
     restore_progress,
-    restore_weights,
     save_checkpoint,
     set_aside_after,
 )
 from gpt_kit.training.curves import draw_loss_png, draw_loss_text, points_of
+from gpt_kit.training.files import WHOLE_MODEL, ModelFiles
 from gpt_kit.training.fitting import affordable_rows, micro_batch_rows, with_fitting_micro_batch
 from gpt_kit.training.memory_probe import StepMemory, largest_micro_batch, step_memory
 from gpt_kit.training.metrics import MetricsFile, Observer, Record, read_metrics
@@ -33,10 +33,12 @@ from gpt_kit.training.trainer import Trainer
 from gpt_kit.training.watch import SpikeRule, Watch
 
 __all__ = [
+    "WHOLE_MODEL",
     "Events",
     "Measured",
     "MemoryPlan",
     "MetricsFile",
+    "ModelFiles",
     "Observer",
     "Optimizers",
     "Record",
@@ -72,7 +74,6 @@ __all__ = [
     "read_metrics",
     "restore_checkpoint",
     "restore_progress",
-    "restore_weights",
     "save_checkpoint",
     "set_aside_after",
     "spread",

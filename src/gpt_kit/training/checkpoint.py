@@ -32,11 +32,10 @@ from gpt_kit.files import (
 )
 from gpt_kit.locate import pointed_to, step_folders
 from gpt_kit.model import GPTModel
-from gpt_kit.runtime import ALONE, World, gather, random_state, restore_random_state
+from gpt_kit.runtime import ALONE, World, drop_gathered, gather, random_state, restore_random_state
 from gpt_kit.tokenizers import Tokenizer
+from gpt_kit.training.files import WHOLE_MODEL, ModelFiles
 from gpt_kit.training.optimizers import Optimizers
-from gpt_kit.training.parallel import gather_weights
-from gpt_kit.weights import load_weights, save_weights
 
 STATE_FOLDER = "training_state"
 SMALL_FILES_BYTES = 4_000_000  # tokenizer, configuration, random states, state
@@ -78,7 +77,13 @@ def checkpoint_folder(run: Path, step: int) -> Path:
 
 
 def save_checkpoint(
-    run: Path, model: GPTModel, optimizers: Optimizers, state: TrainingState, tokenizer: Tokenizer, world: World = ALONE
+    run: Path,
+    model: GPTModel,
+    optimizers: Optimizers,
+    state: TrainingState,
+    tokenizer: Tokenizer,
+    world: World = ALONE,
+    files: ModelFiles = WHOLE_MODEL,
 ) -> Path:
     """Write the checkpoint of `state.step`, then let `last` (and `best`, if it is the best) name it.
 
@@ -86,14 +91,15 @@ def save_checkpoint(
     bytes needed and free; earlier checkpoints are then as they were.
     """
     folder = checkpoint_folder(run, state.step)
-    weights = gather_weights(model, world)
+    drop_gathered(model)
+    weights = gather(files.tensors(model), keep=world.is_main)
     moments = gather(optimizers.state_tensors(), keep=world.is_main)
     if not world.is_main:
         return folder
     _delete_leftovers(run)  # a full disk may be full of them
     needed = sum(tensor.nbytes for tensor in [*weights.values(), *moments.values()])
     with atomic_folder(folder, needed_bytes=needed + SMALL_FILES_BYTES) as temporary:
-        save_weights(temporary, model.config, weights, end_of_text_id=tokenizer.end_of_text_id)
+        files.write(temporary, model, weights, tokenizer.end_of_text_id)
         tokenizer.save(temporary)
         training = temporary / STATE_FOLDER
         training.mkdir()
@@ -112,13 +118,13 @@ def point_to_best(run: Path, best_step: int) -> None:
         write_atomically(run / "checkpoints" / "best", folder.name + "\n")
 
 
-def restore_checkpoint(folder: Path, model: GPTModel, optimizers: Optimizers) -> TrainingState:
+def restore_checkpoint(folder: Path, model: GPTModel, optimizers: Optimizers, files: ModelFiles = WHOLE_MODEL) -> TrainingState:
     """Put weights, optimizer state and random states back. Every file is checked first.
 
     Raises: CheckpointError for damage, or for a checkpoint of another model.
     """
     check_checkpoint(folder)
-    restore_weights(folder, model)
+    files.read(folder, model)
     return restore_progress(folder, optimizers)
 
 
@@ -135,19 +141,6 @@ def check_checkpoint(folder: Path, world: World = ALONE) -> None:
     if told := world.from_anybody(problem):
         raise CheckpointError(told)
     world.agree({str(folder): sha256_of_file(folder / MANIFEST)[:8]})
-
-
-def restore_weights(folder: Path, model: GPTModel) -> None:
-    """Of a checkpoint that was checked, for a model that is yet to be spread over several processes."""
-    weights = load_weights(folder, verify=False)
-    if weights.config != model.config:
-        changed = [
-            f"{f.name} is {getattr(model.config, f.name)}, was {getattr(weights.config, f.name)}"
-            for f in dataclasses.fields(weights.config)
-            if getattr(model.config, f.name) != getattr(weights.config, f.name)
-        ]
-        raise CheckpointError(f"{folder}: the run was started with another model ({'; '.join(changed)}). Resume with the same settings")
-    model.load_tensors(weights.tensors)
 
 
 def restore_progress(folder: Path, optimizers: Optimizers) -> TrainingState:

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from gpt_kit.config import RunConfig
+from gpt_kit.config import RunConfig, Settings
 from gpt_kit.data import Batch
 from gpt_kit.errors import DeviceError
 from gpt_kit.evaluation import batch_loss_sum
@@ -21,7 +21,7 @@ MEMORY_SHARE = 0.9  # of what is free; the rest is left to others
 HEAP_ALLOWANCE = 1.3  # of the counted bytes: scratch of the kernels, gaps between blocks
 
 
-def micro_batch_rows(config: RunConfig, device: torch.device) -> int:
+def micro_batch_rows(config: Settings, device: torch.device) -> int:
     """Windows per forward pass: `training.micro_batch_size`; where that is 0 all of a batch, but on a CPU only some seconds' work."""
     asked, batch_size = config.training.micro_batch_size, config.training.batch_size
     if asked and asked != "auto":

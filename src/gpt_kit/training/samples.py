@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from gpt_kit.config import EvaluationConfig
-from gpt_kit.data import EvaluationBatches
+from gpt_kit.data import Batches
 from gpt_kit.evaluation import predict_batch, predictions_as_markdown
 from gpt_kit.files import full_disk_explained, write_atomically
 from gpt_kit.generation import Sampling, generate_text
@@ -14,6 +15,7 @@ from gpt_kit.model import GPTModel
 from gpt_kit.runtime import without_compiling
 from gpt_kit.tokenizers import Tokenizer
 
+SampleWriter = Callable[[Path, EvaluationConfig, GPTModel, Batches, Tokenizer, int, float], None]
 SEED = 1  # samples of different steps differ by the model alone
 POSITIONS = 12  # of the table of predictions
 
@@ -22,7 +24,7 @@ def write_sample(
     run: Path,
     settings: EvaluationConfig,
     model: GPTModel,
-    batches: EvaluationBatches,
+    batches: Batches,
     tokenizer: Tokenizer,
     step: int,
     val_loss: float,

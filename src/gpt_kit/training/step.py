@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from gpt_kit.data import Batch
 from gpt_kit.errors import DataError
-from gpt_kit.evaluation import batch_loss_sum, evaluation_mode
+from gpt_kit.evaluation import LANGUAGE_MODELLING, Objective, batch_loss_sum, evaluation_mode
 from gpt_kit.model import IGNORE_INDEX
 from gpt_kit.runtime import ALONE, Precision, World, whole
 from gpt_kit.training.optimizers import Optimizers
@@ -52,6 +52,7 @@ def optimizer_step(
     precision: Precision,
     device: torch.device,
     world: World = ALONE,
+    objective: Objective = LANGUAGE_MODELLING,
     accept: Callable[[float, float], bool] = lambda *_: True,
 ) -> StepReport:
     """One update over the `micro_batches` of all processes, each having as many as the others.
@@ -59,13 +60,14 @@ def optimizer_step(
     There is none where loss or gradient norm is not finite, or `accept(loss, norm)` says no.
     Raises: DataError when none of their targets is scored.
     """
-    num_scored = _refuse_none(world.sum(sum(batch.num_scored for batch in micro_batches)))
+    counted = zip(*(objective.counts(batch) for batch in micro_batches), strict=True)
+    _refuse_none((counts := [world.sum(sum(part)) for part in counted])[0])
     optimizers.zero_grad()
     total = torch.zeros((), device=device)
     for number, batch in enumerate((micro_batch.to(device) for micro_batch in micro_batches), start=1):
         with world.gradient_sync(model, enabled=number == len(micro_batches)):
             with precision.autocast():
-                loss = batch_loss_sum(model, batch.inputs, batch.targets, batch.document_ids) / num_scored
+                loss = objective_loss(objective, objective.sums(model, batch), counts)
             scaled = precision.scaler.scale(loss * world.size)  # gradients are averaged over processes; world.size undoes it
             scaled.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
@@ -80,12 +82,18 @@ def optimizer_step(
     return StepReport(loss_value, norm_value, updated)
 
 
+def objective_loss(objective: Objective, sums: Sequence[Tensor], counts: Sequence[float]) -> Tensor:
+    """What some micro-batches add to the loss of their batch, of which `counts` are known."""
+    parts = [part / (max(count, 1) / share) for part, count, share in zip(sums, counts, objective.shares, strict=True)]
+    return torch.stack(parts).sum() if len(parts) > 1 else parts[0]
+
+
 def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:
     """Scale all gradients down to `max_norm` (Pascanu et al. 2013, section 3.2) where it is above 0; gives the norm before that."""
     return whole(nn.utils.clip_grad_norm_(model.parameters(), max_norm or float("inf")))
 
 
-def _refuse_none(num_scored: int) -> int:
+def _refuse_none(num_scored: float) -> float:
     if num_scored == 0:
         raise DataError("no target of this batch is scored (all are masked), so it cannot teach anything. Check how targets are masked")
     return num_scored

@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gpt_kit.config import RunConfig
-from gpt_kit.data import Batch, EvaluationBatches, ReadAhead, TrainingBatches
+from gpt_kit.config import Settings
+from gpt_kit.data import Batch, Batches, BatchSequence, ReadAhead
 from gpt_kit.errors import DiskFullError, GPTKitError
-from gpt_kit.evaluation import evaluate_loss
+from gpt_kit.evaluation import LANGUAGE_MODELLING, Objective, evaluate_loss
 from gpt_kit.files import is_disk_full
 from gpt_kit.model import GPTModel
 from gpt_kit.runtime import (
@@ -37,11 +37,12 @@ from gpt_kit.runtime import (
 from gpt_kit.tokenizers import Tokenizer
 from gpt_kit.training import endings
 from gpt_kit.training.checkpoint import TrainingState, prune_checkpoints, save_checkpoint
+from gpt_kit.training.files import WHOLE_MODEL, ModelFiles
 from gpt_kit.training.fitting import largest_that_fits, micro_batch_rows
 from gpt_kit.training.metrics import Observer, Record
 from gpt_kit.training.optimizers import Optimizers
 from gpt_kit.training.parallel import gathered
-from gpt_kit.training.samples import write_sample
+from gpt_kit.training.samples import SampleWriter, write_sample
 from gpt_kit.training.schedules import learning_rate_share
 from gpt_kit.training.skipped import write_skipped_batch
 from gpt_kit.training.step import StepReport, optimizer_step
@@ -53,13 +54,13 @@ class Trainer:
     """One run of pre-training into the folder `run`."""
 
     run: Path
-    config: RunConfig
+    config: Settings
     model: GPTModel
     optimizers: Optimizers
-    train_batches: TrainingBatches
-    val_batches: EvaluationBatches | None
+    train_batches: BatchSequence
+    val_batches: Batches | None
     """A fixed part of the validation text, the same at every evaluation."""
-    whole_val_batches: EvaluationBatches | None
+    whole_val_batches: Batches | None
     """All of it, for the end; None where the fixed part is already all."""
     tokenizer: Tokenizer
     device: torch.device
@@ -70,6 +71,10 @@ class Trainer:
     world: World = ALONE
     spread_model: nn.Module | None = None
     """What a step trains, where several processes share the model (parallel.py)."""
+    objective: Objective = LANGUAGE_MODELLING
+    files: ModelFiles = WHOLE_MODEL
+    """How the model lies in a checkpoint."""
+    write_sample: SampleWriter = write_sample
     watch: Watch = field(init=False)
     spikes: SpikeRule = field(init=False)
     read_batch: Callable[[int], Batch] = field(init=False)
@@ -121,7 +126,7 @@ class Trainer:
         self.state.scaler = self.precision.scaler.state_dict()
         problem: DiskFullError | None = None
         try:
-            save_checkpoint(self.run, self.model, self.optimizers, self.state, self.tokenizer, self.world)
+            save_checkpoint(self.run, self.model, self.optimizers, self.state, self.tokenizer, self.world, self.files)
             if self.world.is_main:
                 prune_checkpoints(self.run, self.config.checkpoints.keep, self.state.best_step)
         except DiskFullError as error:
@@ -177,6 +182,7 @@ class Trainer:
                 precision=self.precision,
                 device=self.device,
                 world=self.world,
+                objective=self.objective,
                 accept=self._accepts,
             )
         except Exception as error:
@@ -229,7 +235,9 @@ class Trainer:
             model = gathered(self.model, self.world)
             if self.world.is_main:
                 settings, batches = self.config.evaluation, self.val_batches
-                self._leave_out_without_room(lambda: write_sample(self.run, settings, model, batches, self.tokenizer, state.step, val_loss))
+                self._leave_out_without_room(
+                    lambda: self.write_sample(self.run, settings, model, batches, self.tokenizer, state.step, val_loss)
+                )
         self._saved_step = None  # what this step saved before it was evaluated (stopped, then resumed) knows nothing of it
         state.evaluated_step = state.step
         if math.isfinite(val_loss) and (state.best_val_loss is None or val_loss < state.best_val_loss):
@@ -237,7 +245,7 @@ class Trainer:
         self._record(record)
         self._say(self.watch.after_evaluation(state.step, val_loss))
 
-    def _loss_over(self, batches: EvaluationBatches) -> float:
+    def _loss_over(self, batches: Batches) -> float:
         number_of_batches = len(batches)
 
         def progress(number: int) -> None:
@@ -245,7 +253,9 @@ class Trainer:
                 raise Interrupted
             self._progress(f"validating {min(100, 100 * number // number_of_batches)} %")
 
-        return evaluate_loss(self.model, batches, precision=self.precision, device=self.device, progress=progress, world=self.world).mean
+        return evaluate_loss(
+            self.model, batches, precision=self.precision, device=self.device, progress=progress, world=self.world, objective=self.objective
+        ).mean
 
     def _is_evaluation_due(self) -> bool:
         step, last = self.state.step, self.config.training.max_steps

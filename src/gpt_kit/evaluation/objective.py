@@ -1,0 +1,73 @@
+"""What a run minimises: sums over what is scored, each divided once by how many that is.
+
+The counts are taken over all micro-batches and processes before the first forward pass, so that the update does not depend on how a
+batch is split.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gpt_kit.data import Batch
+from gpt_kit.errors import InputError
+from gpt_kit.model import IGNORE_INDEX, GPTModel
+
+
+class Objective(Protocol):
+    """loss = the sum over its parts of share * sum / count. What is called the loss of a validation text is the first part."""
+
+    shares: tuple[float, ...]
+    """Weight of each part in the loss."""
+
+    def counts(self, batch: Batch) -> tuple[float, ...]:
+        """What each part's sum is divided by, once it is added up over the whole batch."""
+
+    def sums(self, model: nn.Module, batch: Batch) -> tuple[Tensor, ...]:
+        """Each part's sum over the batch, a scalar to call backward on."""
+
+
+def batch_loss_sum(model: nn.Module, inputs: Tensor, targets: Tensor, document_ids: Tensor | None = None) -> Tensor:
+    """Sum of nats over the scored targets. Any module that maps ids to logits will do; the kit's own never holds them whole.
+
+    Raises: InputError when another module is asked to keep packed documents apart.
+    """
+    if isinstance(model, LossSum | nn.parallel.DistributedDataParallel):
+        return model(inputs, targets, document_ids)  # type: ignore[no-any-return]
+    if isinstance(model, GPTModel):
+        return model.loss_sum(inputs, targets, document_ids=document_ids)
+    if document_ids is not None:
+        raise InputError(f"documents are kept apart by GPTModel only; got {type(model).__name__}. Give batches without document_ids")
+    logits = model(inputs)
+    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
+
+
+class LossSum(nn.Module):
+    """`batch_loss_sum` as a module's forward, for DistributedDataParallel to be put around: it hooks into forward alone."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Tensor, targets: Tensor, document_ids: Tensor | None = None) -> Tensor:
+        """Ids and targets (B, T) -> sum of nats, a scalar."""
+        return batch_loss_sum(self.model, inputs, targets, document_ids)
+
+
+class LanguageModelling:
+    """The mean negative log-likelihood of the scored tokens, in nats."""
+
+    shares: tuple[float, ...] = (1.0,)
+
+    def counts(self, batch: Batch) -> tuple[float, ...]:
+        """The scored targets."""
+        return (batch.num_scored,)
+
+    def sums(self, model: nn.Module, batch: Batch) -> tuple[Tensor, ...]:
+        """Their negative log-likelihoods."""
+        return (batch_loss_sum(model, batch.inputs, batch.targets, batch.document_ids),)
+
+
+LANGUAGE_MODELLING = LanguageModelling()
