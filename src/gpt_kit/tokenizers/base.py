@@ -41,6 +41,8 @@ class Tokenizer(ABC):
     """The token between documents and after an answer; None where the vocabulary has none."""
     roles: dict[str, str]
     """What `transformers` calls some special tokens, such as {"pad_token": "<pad>"}."""
+    chat_template: str | None = None
+    """How messages become text, in Jinja; None where the vocabulary has no chat format (see chat.py). It decides no id of a text."""
 
     def encode(self, text: str) -> list[int]:
         """The ids of `text` as content: nothing is added, no special token is recognised.
@@ -103,7 +105,7 @@ class Tokenizer(ABC):
         if not new:
             return self
         extended = self._extended(new)
-        extended.roles = self.roles
+        extended.roles, extended.chat_template = self.roles, self.chat_template
         if self.end_of_text_id is not None:
             extended.end_of_text_id = self.end_of_text_id
         return extended
@@ -115,7 +117,7 @@ class Tokenizer(ABC):
             end = next((name for name, number in self.special_tokens.items() if number == self.end_of_text_id), None)
             begin = BEGIN_OF_TEXT if BEGIN_OF_TEXT in self.special_tokens else end  # GPT-2 has one token for both
             roles |= {role: name for role, name in (("bos_token", begin), ("eos_token", end)) if name}
-        write_tokenizer_folder(Path(folder), self.document(), roles)
+        write_tokenizer_folder(Path(folder), self.document(), roles, self.chat_template)
 
     @abstractmethod
     def document(self) -> dict[str, Any]:

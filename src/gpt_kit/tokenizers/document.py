@@ -24,6 +24,7 @@ _PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 _OTHERS = [byte for byte in range(256) if byte not in _PRINTABLE]
 BYTE_TO_CHARACTER = {**{b: chr(b) for b in _PRINTABLE}, **{b: chr(0x100 + i) for i, b in enumerate(_OTHERS)}}
 ANY_CHARACTER = r"[\s\S]"
+CHAT_TEMPLATE_FILE = "chat_template.jinja"
 
 
 def spell_bytes(token: bytes) -> str:
@@ -98,8 +99,8 @@ def combined_fingerprint(content: str, special_tokens: Mapping[str, int]) -> str
     return _sha256({"content": content, "special_tokens": dict(special_tokens)})
 
 
-def write_tokenizer_folder(folder: Path, document: Document, roles: Mapping[str, str]) -> None:
-    """Write tokenizer.json and tokenizer_config.json, and vocab.json + merges.txt where older tools read the same from them."""
+def write_tokenizer_folder(folder: Path, document: Document, roles: Mapping[str, str], chat_template: str | None = None) -> None:
+    """Write tokenizer.json, tokenizer_config.json, the chat template, and vocab.json + merges.txt where older tools read the same there."""
     write_atomically(folder / "tokenizer.json", json.dumps(document, ensure_ascii=False) + "\n")
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -109,8 +110,10 @@ def write_tokenizer_folder(folder: Path, document: Document, roles: Mapping[str,
         **roles,
     }
     write_json(folder / "tokenizer_config.json", config)
-    for name in ("special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"):
+    for name in ("special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", CHAT_TEMPLATE_FILE):
         (folder / name).unlink(missing_ok=True)  # left by another tokenizer, they would contradict this one
+    if chat_template is not None:
+        write_atomically(folder / CHAT_TEMPLATE_FILE, chat_template)
     model = document["model"]
     if model["type"] == "BPE" and (_is_plain_byte_level(document) or model.get("end_of_word_suffix") == "</w>"):
         by_id = dict(sorted(model["vocab"].items(), key=lambda item: int(item[1])))

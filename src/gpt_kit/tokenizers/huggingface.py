@@ -72,8 +72,8 @@ class HuggingFaceTokenizer(Tokenizer):
         document: dict[str, Any] = json.loads(self._tokenizer.to_str())
         return document
 
-    def __reduce__(self) -> tuple[type[HuggingFaceTokenizer], tuple[dict[str, Any], dict[str, str]]]:
-        return HuggingFaceTokenizer, (self.document(), self.roles)
+    def __reduce__(self) -> tuple[type[HuggingFaceTokenizer], tuple[dict[str, Any], dict[str, str]], dict[str, str | None]]:
+        return HuggingFaceTokenizer, (self.document(), self.roles), {"chat_template": self.chat_template}
 
     def _encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids

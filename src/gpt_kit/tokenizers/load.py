@@ -14,7 +14,7 @@ from gpt_kit.errors import CheckpointError, TokenizerError
 from gpt_kit.files import read_json
 from gpt_kit.locate import locate_model
 from gpt_kit.tokenizers.base import END_OF_TEXT, Tokenizer
-from gpt_kit.tokenizers.document import BYTE_TO_CHARACTER, Document, Merge, byte_level_document, gpt1_document
+from gpt_kit.tokenizers.document import BYTE_TO_CHARACTER, CHAT_TEMPLATE_FILE, Document, Merge, byte_level_document, gpt1_document
 from gpt_kit.tokenizers.gpt2 import TiktokenTokenizer, gpt2_tokenizer, is_gpt2_encoding
 from gpt_kit.tokenizers.recognise import recognised
 from gpt_kit.tokenizers.simple import ByteTokenizer
@@ -84,7 +84,9 @@ def _load(source: str | Path) -> Tokenizer:
 def _load_folder(folder: Path) -> Tokenizer:
     roles = _roles(folder)
     try:
-        return recognised(_read_document(folder, roles), roles)
+        tokenizer = recognised(_read_document(folder, roles), roles)
+        tokenizer.chat_template = _chat_template(folder)
+        return tokenizer
     except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise TokenizerError(f"{folder}: these are not tokenizer files, though named so ({error!r}). Copy them again") from None
     except TokenizerError as error:
@@ -117,6 +119,15 @@ def _read_merges(path: Path) -> list[Merge]:
         if len(pair) != 2:
             raise TokenizerError(f"{path.name}: a merge is two pieces with one space between; got {' '.join(pair)!r}")
     return [(pair[0], pair[1]) for pair in pairs]
+
+
+def _chat_template(folder: Path) -> str | None:
+    """The text of the folder's template; older folders keep it in tokenizer_config.json."""
+    if (folder / CHAT_TEMPLATE_FILE).is_file():
+        return (folder / CHAT_TEMPLATE_FILE).read_text(encoding="utf-8")
+    config = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
+    template = config.get("chat_template")
+    return template if isinstance(template, str) else None
 
 
 def _roles(folder: Path) -> dict[str, str]:
