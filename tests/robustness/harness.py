@@ -36,7 +36,7 @@ TIMES = ("elapsed_seconds",)
 # A server that has imported everything once; every child is forked from it and starts in milliseconds.
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload([
-    "gpt_kit.cli.train", "gpt_kit.cli.prepare", "gpt_kit.cli.assemble", "harness", "deaths", "slowness",
+    "gpt_kit.cli.train", "gpt_kit.cli.prepare", "gpt_kit.cli.pretraining", "gpt_kit.cli.runs", "harness", "deaths", "slowness",
     "safetensors.torch", "torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_agg",  # what a run imports while it runs
 ])  # fmt: skip
 

@@ -95,7 +95,7 @@ def test_a_curve_without_room_does_not_hide_how_the_run_ended(
     def no_room(*_: object) -> None:
         raise FULL
 
-    monkeypatch.setattr("gpt_kit.cli.assemble.draw_loss_png", no_room)
+    monkeypatch.setattr("gpt_kit.cli.runs.draw_loss_png", no_room)
     fail_at(monkeypatch, TrainingBatches, "batch", 8, RuntimeError("the real cause"))
     assert main(train_words(corpus, tmp_path / "run")) == 1
     assert "the real cause" in capsys.readouterr().err

@@ -70,7 +70,7 @@ def main(words: Sequence[str]) -> None:
 
 def make_plan(config: RunConfig, started: float, out: Path | None = None) -> Plan:
     """Probe the run that `config` asks for. `started` is time.perf_counter() when the command began; checkpoints would go to `out`."""
-    from gpt_kit.cli.assemble import compile_wanted
+    from gpt_kit.cli.runs import compile_wanted
     from gpt_kit.model import count_model
     from gpt_kit.runtime import ALONE, choose_device, choose_precision, free_memory, keep_freed_memory, seed_everything, used_memory
     from gpt_kit.training import (
@@ -124,7 +124,7 @@ def _text(config: RunConfig, device: torch.device) -> tuple[RunConfig, Batch, in
     """The settings with the text's vocabulary, its first batch, its length, and how much an evaluation reads, the last one on top."""
     import torch
 
-    from gpt_kit.cli.assemble import evaluation_tokens, make_batches
+    from gpt_kit.cli.pretraining import evaluation_tokens, make_batches
     from gpt_kit.cli.text import open_or_prepare, with_vocabulary
     from gpt_kit.data.batches import make_batch
 

@@ -49,7 +49,8 @@ def main(words: Sequence[str]) -> None:
     console.print("gpt-kit quickstart: a GPT of your own, from raw text\n", style="bold")
     _stage("1 text", "collecting the documentation inside this Python, learning a vocabulary from it …")
 
-    from gpt_kit.cli.assemble import free_folder, train_run
+    from gpt_kit.cli.pretraining import train_run
+    from gpt_kit.cli.runs import free_folder
     from gpt_kit.cli.text import open_or_prepare, with_vocabulary
     from gpt_kit.config import run_config_from_dict
     from gpt_kit.runtime import keep_freed_memory
@@ -105,7 +106,7 @@ def _untrained_sample(config: RunConfig, corpus: Corpus) -> str:
 
 def _affordable_steps(config: RunConfig, corpus: Corpus, seconds: float) -> int:
     """How many steps fit into the time, with their share of the evaluations, by the median of a few on a copy that is thrown away."""
-    from gpt_kit.cli.assemble import FORWARDS_PER_STEP
+    from gpt_kit.cli.pretraining import FORWARDS_PER_STEP
     from gpt_kit.data import TrainingBatches
     from gpt_kit.model import GPTModel
     from gpt_kit.runtime import choose_device, choose_precision

@@ -57,8 +57,9 @@ def main(words: Sequence[str]) -> None:
     arguments = parse_settings(TrainArguments, "train", words)
     config = settings_of(arguments)
 
-    from gpt_kit.cli.assemble import free_folder, train_run
     from gpt_kit.cli.display import console
+    from gpt_kit.cli.pretraining import train_run
+    from gpt_kit.cli.runs import free_folder
     from gpt_kit.training import draw_loss_text, points_of, read_metrics
 
     if arguments.out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:

@@ -6,7 +6,7 @@ The text under each setting is also its help on the command line. Every section 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from gpt_kit.config.model import ModelConfig, value_problems
 from gpt_kit.errors import ConfigError
@@ -193,7 +193,9 @@ class RunConfig:
 
 
 class Settings(Protocol):
-    """What every kind of run has, whatever it trains on: pre-training's RunConfig, and those of fine-tuning."""
+    """What every kind of run has, whatever it trains on: pre-training's RunConfig, and those of fine-tuning. A frozen dataclass of sections."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def model(self) -> ModelConfig:

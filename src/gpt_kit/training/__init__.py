@@ -18,7 +18,7 @@ from gpt_kit.training.metrics import MetricsFile, Observer, Record, read_metrics
 from gpt_kit.training.optimizers import Optimizers
 from gpt_kit.training.parallel import gathered, spread
 from gpt_kit.training.plan import Events, Measured, MemoryPlan, TimePlan, count_events, plan_memory, plan_time, probe
-from gpt_kit.training.samples import drop_samples_after
+from gpt_kit.training.samples import SampleWriter, drop_samples_after, write_sample
 from gpt_kit.training.schedules import learning_rate_share
 from gpt_kit.training.step import (
     StepReport,
@@ -42,6 +42,7 @@ __all__ = [
     "Observer",
     "Optimizers",
     "Record",
+    "SampleWriter",
     "SpikeRule",
     "StepMemory",
     "StepReport",
@@ -80,4 +81,5 @@ __all__ = [
     "step_memory",
     "train_step_with_gradient_clipping",
     "with_fitting_micro_batch",
+    "write_sample",
 ]
