@@ -193,7 +193,7 @@ class RunConfig:
 
 
 class Settings(Protocol):
-    """What every kind of run has, whatever it trains on: pre-training's RunConfig, and those of fine-tuning. A frozen dataclass of sections."""
+    """What every kind of run has, pre-training and fine-tuning: a frozen dataclass of sections."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
