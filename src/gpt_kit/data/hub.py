@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import itertools
 import os
 import re
 import socket
@@ -21,7 +22,7 @@ from typing import Any, BinaryIO, Literal
 from gpt_kit.data.damage import Damage
 from gpt_kit.data.pieces import Document, Position
 from gpt_kit.data.plain_text import Reading, read_text
-from gpt_kit.data.readers import record_documents
+from gpt_kit.data.records import Record, record_documents
 from gpt_kit.errors import DataError, MissingExtraError
 
 PARQUET_COPY = "refs/convert/parquet"
@@ -78,27 +79,28 @@ def read_hub(source: str, text: HubText, reading: Reading, streaming: Streaming,
     if text.url:
         yield from read_text(_downloaded(source, text.url), source, reading)
         return
+    reading = Reading(text.column or reading.text_key, reading.replace, reading.normalised)
+    is_lines, end = text.rows == "lines", Position(offset=start)
+    for row in read_hub_rows(source, text, streaming, start):
+        found = record_documents(row.value, row.where, reading, row.end._replace(in_document=is_lines))
+        yield from (_as_line(item, is_first=row.end.offset == 1) for item in found) if is_lines else found
+        end = row.end
+    if is_lines and end.offset:
+        yield Document("", source, is_first=False, end=end)
+
+
+def read_hub_rows(source: str, text: HubText, streaming: Streaming = "auto", start: int = 0) -> Iterator[Record]:
+    """The rows of a repository from record `start` on. Raises: as `read_hub`."""
     rows = _load(source, text, streaming == "on" or (streaming == "auto" and text.is_large))
-    rows = rows.skip(start) if start else rows
-    key = text.column or reading.text_key
-    reading = Reading(key, reading.replace, reading.normalised)
-    iterator = iter(rows)
-    number = start
-    while True:
+    iterator = iter(rows.skip(start) if start else rows)
+    for number in itertools.count(start):
         try:
             row = next(iterator, None)
         except Exception as error:
             raise _unreachable(source, error) from None
         if row is None:
-            break
-        number += 1
-        found = record_documents(row, f"{source}[{number - 1}]", reading, Position(offset=number, in_document=text.rows == "lines"))
-        if text.rows == "documents":
-            yield from found
-        else:
-            yield from (_as_line(item, is_first=number == 1) for item in found)
-    if text.rows == "lines" and number:
-        yield Document("", source, is_first=False, end=Position(offset=number))
+            return
+        yield Record(row, f"{source}[{number}]", Position(offset=number + 1))
 
 
 def _as_line(item: Document | Damage, *, is_first: bool) -> Document | Damage:

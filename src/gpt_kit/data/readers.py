@@ -1,4 +1,4 @@
-"""From the bytes of one file to documents: text, JSON lines, JSON and parquet.
+"""From the bytes of one file to documents, or to records: text, JSON lines, JSON and parquet.
 
 Each reader yields what it finds in order, and Damage *as a value* where one line or record is damaged but the next can still be
 read; it raises a DataError where the file as a whole cannot be. Only .json is held in memory whole. Of every other kind there is
@@ -13,30 +13,19 @@ import json
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gpt_kit.config.suggest import did_you_mean
-from gpt_kit.data import damage, pieces
+from gpt_kit.data import damage
 from gpt_kit.data.compressed import open_decompressed, skip_bytes, without_compression
-from gpt_kit.data.damage import (
-    BAD_UTF8,
-    KEY_MISSING,
-    NOT_A_STRING,
-    NOT_JSON,
-    Damage,
-    clean_string,
-    decode,
-    is_sound,
-    long_line,
-    repaired_bytes,
-)  # fmt: skip
-from gpt_kit.data.pieces import Document, Position, cut_text
+from gpt_kit.data.damage import NOT_JSON, Damage, decode, long_line, repaired_bytes
+from gpt_kit.data.parquet import read_parquet_rows, read_parquet_texts
+from gpt_kit.data.pieces import Position
 from gpt_kit.data.plain_text import BYTE_ORDER_MARK, CHUNK_BYTES, Found, Reading, read_text
-from gpt_kit.errors import DataError, MissingExtraError
+from gpt_kit.data.records import FoundRecords, Record, documents_of
+from gpt_kit.errors import DataError
 
-KNOWN_SUFFIXES = (".txt", ".md", ".jsonl", ".json", ".parquet")
+RECORD_SUFFIXES = (".jsonl", ".json", ".parquet")
+KNOWN_SUFFIXES = (".txt", ".md", *RECORD_SUFFIXES)
 LARGEST_JSON = 100_000_000
 """Bytes of a .json file, unpacked. Parsed, they take some 200 to 800 MB."""
-_PARQUET_ROWS = 256
-"""Rows decoded at a time: web pages of some 10 kB make a few megabytes."""
 _DECODER = json.JSONDecoder()
 
 
@@ -49,16 +38,30 @@ def read_file(path: Path, reading: Reading, start: Position | None = None) -> Fo
     kind = without_compression(path).suffix.lower()
     with open_decompressed(path, seekable=kind == ".parquet") as stream:
         if kind == ".parquet":
-            yield from _read_parquet(stream, str(path), reading, start.offset)
+            yield from read_parquet_texts(stream, str(path), reading, start.offset)
         elif kind == ".json":
-            yield from _read_json(stream, str(path), reading, start.offset)
+            yield from documents_of(_read_json(stream, str(path), reading, start.offset), reading)
         else:
             skip_bytes(stream, start.offset, path)
-            read = _read_json_lines if kind == ".jsonl" else read_text
-            yield from read(stream, str(path), reading, start)
+            if kind == ".jsonl":
+                yield from documents_of(_read_json_lines(stream, str(path), reading, start), reading)
+            else:
+                yield from read_text(stream, str(path), reading, start)
 
 
-def _read_json_lines(stream: BinaryIO, name: str, reading: Reading, start: Position) -> Found:
+def read_records(path: Path) -> FoundRecords:
+    """The records of one file of RECORD_SUFFIXES, as they were parsed. Raises: as `read_file`."""
+    kind = without_compression(path).suffix.lower()
+    with open_decompressed(path, seekable=kind == ".parquet") as stream:
+        if kind == ".parquet":
+            yield from read_parquet_rows(stream, str(path))
+        elif kind == ".json":
+            yield from _read_json(stream, str(path), Reading(), 0)
+        else:
+            yield from _read_json_lines(stream, str(path), Reading(), Position())
+
+
+def _read_json_lines(stream: BinaryIO, name: str, reading: Reading, start: Position) -> FoundRecords:
     offset = start.offset
     for number in itertools.count(start.line):
         data = stream.readline(damage.LONGEST_LINE + 1)
@@ -85,18 +88,16 @@ def _read_json_lines(stream: BinaryIO, name: str, reading: Reading, start: Posit
             line = line[1:]
             reading.normalised["byte order mark"] += 1
         if line.strip():
-            yield from _parsed_line(line, f"{name}:{number}", reading, Position(offset=offset, line=number + 1))
+            yield _parsed_line(line, f"{name}:{number}", Position(offset=offset, line=number + 1))
         else:
             reading.normalised["empty line"] += 1
 
 
-def _parsed_line(line: str, where: str, reading: Reading, end: Position) -> Found:
+def _parsed_line(line: str, where: str, end: Position) -> Record | Damage:
     try:
-        record = _loads(line)
+        return Record(_loads(line), where, end)
     except (ValueError, RecursionError) as error:  # besides its own error: integers of 5,000 digits, lists 5,000 deep
-        yield Damage(NOT_JSON, f"{where}: not valid JSON ({_json_problem(error)}). Each line must be one whole JSON object")
-    else:
-        yield from record_documents(record, where, reading, end)
+        return Damage(NOT_JSON, f"{where}: not valid JSON ({_json_problem(error)}). Each line must be one whole JSON object")
 
 
 def _loads(line: str) -> Any:
@@ -108,7 +109,7 @@ def _loads(line: str) -> Any:
     return record if not line[end:].strip(" \t\r\n") else json.loads(line)
 
 
-def _read_json(stream: BinaryIO, name: str, reading: Reading, start: int) -> Found:
+def _read_json(stream: BinaryIO, name: str, reading: Reading, start: int) -> FoundRecords:
     """A list of objects or strings, one object, or such a list under "data"."""
     data = stream.read(LARGEST_JSON + 1)
     if len(data) > LARGEST_JSON:
@@ -145,70 +146,8 @@ def _read_json(stream: BinaryIO, name: str, reading: Reading, start: int) -> Fou
     is_list = isinstance(value, list)
     records = value if is_list else [value]
     for number in range(start, len(records)):
-        yield from record_documents(records[number], f"{name}[{number}]" if is_list else name, reading, Position(offset=number + 1))
+        yield Record(records[number], f"{name}[{number}]" if is_list else name, Position(offset=number + 1))
 
 
 def _json_problem(error: Exception) -> str:
     return f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
-
-
-def _read_parquet(stream: BinaryIO, name: str, reading: Reading, start: int) -> Found:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise MissingExtraError("pyarrow", "parquet", "reading .parquet files") from None
-    key = reading.text_key
-    try:
-        # By default all row groups, or a whole one, would be held at once; so would the file, where there is only one.
-        with pyarrow.parquet.ParquetFile(stream, pre_buffer=False, buffer_size=CHUNK_BYTES) as file:
-            if key not in file.schema_arrow.names:
-                raise DataError(f"{name}: {_missing_key(key, file.schema_arrow.names, 'column')}")
-            number, groups = 0, list(range(file.metadata.num_row_groups))
-            while groups and number + file.metadata.row_group(groups[0]).num_rows <= start:
-                number += file.metadata.row_group(groups.pop(0)).num_rows
-            for batch in file.iter_batches(batch_size=_PARQUET_ROWS, row_groups=groups, columns=[key]):
-                for value in batch.column(0):
-                    number += 1
-                    if number > start:
-                        yield from _parquet_record(value, f"{name}[{number - 1}]", reading, Position(offset=number))
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{name}: damaged or not a parquet file ({str(error).splitlines()[0]}). Copy or download it again") from None
-
-
-def _parquet_record(value: Any, where: str, reading: Reading, end: Position) -> Found:
-    try:
-        text = value.as_py()
-    except UnicodeDecodeError as error:  # parquet stores bytes; that they are text is only claimed
-        yield Damage(BAD_UTF8, f"{where}: byte {error.start} of {reading.text_key!r} is not UTF-8", repaired=reading.replace)
-        if not reading.replace:
-            return
-        text = repaired_bytes(value.as_buffer().to_pybytes())
-    yield from record_documents({reading.text_key: text}, where, reading, end)
-
-
-def record_documents(record: Any, where: str, reading: Reading, end: Position) -> Found:
-    """The text of a parsed record, in pieces: the record itself if it is a string, else what stands under the key."""
-    key = reading.text_key
-    if isinstance(record, dict) and key not in record:
-        yield Damage(KEY_MISSING, f"{where}: {_missing_key(key, list(record), 'key')}")
-        return
-    text = record[key] if isinstance(record, dict) else record
-    if not isinstance(text, str):
-        got = "null" if text is None else type(text).__name__
-        inside = f"a string under {key!r}" if isinstance(record, dict) else f"an object with the key {key!r}"
-        yield Damage(NOT_A_STRING, f"{where}: expected {inside}, got {got}")
-        return
-    if len(text) <= pieces.PIECE_BYTES and is_sound(text):
-        yield Document(text, where, end=end)
-        return
-    for found in clean_string(text, where, replace=reading.replace):
-        if isinstance(found, Damage):
-            yield found
-        else:
-            yield from cut_text(found, where, end)
-
-
-def _missing_key(text_key: str, known: list[str], noun: str) -> str:
-    listed = ", ".join(map(repr, known[:12])) + (", …" if len(known) > 12 else "")
-    return f"there is no {noun} {text_key!r}{did_you_mean(text_key, known)}; {noun}s here: {listed or 'none'}. Name one with --text-key"
