@@ -69,13 +69,15 @@ class ShardWriter:
         if self._file is not None:
             self._file.seek(0)
             self._file.write(self._header(self._in_file))
-            self.flush()  # a journal may count it long after it was closed
             self._file.close()
             self._file = None
 
     def flush(self) -> None:
-        """Bring everything written so far onto the disk."""
+        """Bring everything written so far onto the disk, the count of it too."""
         if self._file is not None:
+            self._file.seek(0)
+            self._file.write(self._header(self._in_file))
+            self._file.seek(0, os.SEEK_END)
             self._file.flush()
             os.fsync(self._file.fileno())
 
@@ -104,6 +106,7 @@ class ShardWriter:
         self._in_file += len(part)
         self.num_tokens += len(part)
         if self._in_file == self.tokens_per_shard:
+            self.flush()  # a later journal counts it, and flushes only the shard that is then open
             self.close()
 
     def _header(self, count: int) -> bytes:

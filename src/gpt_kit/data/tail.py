@@ -38,6 +38,7 @@ def copy_tail(folder: Path, tokenizer: Tokenizer, border: dict[str, int], whole:
             val.write([tokenizer.end_of_text_id])
         for start in range(border["tokens"], len(train), _TOKENS_AT_ONCE):
             val.write(train.read(start, min(_TOKENS_AT_ONCE, len(train) - start)))
+        val.flush()  # before train loses it
     behind = {name: whole[name] - border[name] for name in MARK[:-1]}
     moved = {**behind, "tokens": val.num_tokens, "documents": behind["documents"] + border["in_document"]}
     return {"train": {name: border[name] for name in MARK[:-1]}, "val": moved}
