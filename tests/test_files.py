@@ -20,6 +20,7 @@ from gpt_kit.files import (
     lock_folder,
     read_json,
     read_tensors,
+    resumable_folder,
     write_atomically,
     write_json,
     write_tensors,
@@ -177,6 +178,58 @@ def test_a_folder_has_one_writer_and_the_second_is_told_who(tmp_path: Path) -> N
         holder.wait()
         with lock_folder(tmp_path / "run"):
             assert (tmp_path / "run" / ".lock").read_text().startswith(f"{os.getpid()} on ")
+
+
+HALF = """
+import sys, pathlib, gpt_kit.files as f
+with f.atomic_folder(pathlib.Path(sys.argv[1])) as folder:
+    (folder / "half.txt").write_text("half")
+    print(folder, flush=True)
+    input()
+"""
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_one_and_what_a_living_one_makes_stays(tmp_path: Path) -> None:
+    """Of two writers one is killed. Folders of other names are nobody's left-overs: nor is the resumable one of such a name."""
+    others = [tmp_path / name for name in (".incomplete-made-of-0123abcd", ".incomplete-made-0123abcd", ".incomplete-mad-0123abcd")]
+    for other in others:
+        other.mkdir()
+    (others[1] / ".lock").write_text("1 on here")  # what `resumable_folder` leaves for "made-0123abcd"
+    words = [sys.executable, "-c", HALF, str(tmp_path / "made")]
+    with (
+        subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as living,
+        subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as killed,
+    ):
+        halves = [Path(process.stdout.readline().strip()) for process in (living, killed) if process.stdout]
+        killed.kill()
+        killed.wait()
+        assert all((half / "half.txt").is_file() for half in halves)
+        for write in (atomic_folder, resumable_folder):
+            with write(tmp_path / "made") as folder:
+                (folder / "a.txt").write_text("whole")
+                assert (halves[0] / "half.txt").is_file() and not halves[1].exists()
+        living.communicate("\n")
+    assert living.returncode == 0
+    assert {path.name for path in (tmp_path / "made").iterdir()} == {"half.txt", "MANIFEST.json"}
+    assert sorted(tmp_path.iterdir()) == sorted([*others, tmp_path / "made"])
+
+
+def test_a_left_over_of_another_machine_stays(tmp_path: Path) -> None:
+    """Whether its writer lives cannot be told from here: some disks keep locks to themselves."""
+    (tmp_path / ".incomplete-made-0123abcd").mkdir()
+    (tmp_path / ".incomplete-made-0123abcd" / ".writer").write_text("another-machine")
+    with atomic_folder(tmp_path / "made"):
+        pass
+    assert (tmp_path / ".incomplete-made-0123abcd").is_dir()
+
+
+def test_a_file_that_a_kill_left_half_written_does_not_end_up_in_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), resumable_folder(tmp_path / "made") as folder:
+        (folder / ".incomplete-info.json-0123abcd").write_text("{")
+        raise KeyboardInterrupt
+    with resumable_folder(tmp_path / "made") as folder:
+        (folder / "info.json").write_text("{}")
+    assert {path.name for path in (tmp_path / "made").iterdir()} == {"info.json", "MANIFEST.json"}
 
 
 def test_a_lock_leaves_nothing_behind_but_what_was_there(tmp_path: Path) -> None:

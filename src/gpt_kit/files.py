@@ -2,7 +2,7 @@
 
 A file is written under a temporary name beside its place, flushed to the disk and renamed; a folder likewise, with
 `MANIFEST.json` (SHA-256 of every file) written last. A kill at any moment leaves the old state or the new one.
-Left-overs of a kill begin with `.incomplete-` and are never read.
+Left-overs of a kill begin with `.incomplete-` and are never read; the next who writes to the same place removes them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 MANIFEST = "MANIFEST.json"
 INCOMPLETE = ".incomplete-"
 PROGRESS = ".progress"
-_LOCK = ".lock"
+_LOCK, _WRITER = ".lock", ".writer"
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -64,18 +65,20 @@ def atomic_folder(path: Path, *, keep_others: bool = False, needed_bytes: int = 
     """
     path = _replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
     temporary = path.with_name(f"{INCOMPLETE}{path.name}-{uuid.uuid4().hex[:8]}")
     with full_disk_explained(path, needed_bytes):
         if free_bytes(path) < needed_bytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         try:
-            temporary.mkdir()
-            yield temporary
-            write_manifest(temporary)
-            if keep_others and path.exists():
-                _take_over_others(path, temporary)
-            _flush_below(temporary)
-            _publish(temporary, path)
+            with _made_by_this_process(temporary):
+                yield temporary
+                write_manifest(temporary)
+                if keep_others and path.exists():
+                    _take_over_others(path, temporary)
+                _flush_below(temporary)
+                (temporary / _WRITER).unlink()
+                _publish(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -95,8 +98,11 @@ def resumable_folder(path: Path, check: Callable[[Path], None] = lambda _: None)
     Raises: FolderInUseError when another process is at it.
     """
     path = _replaceable(path)
+    _remove_leftovers(path)
     temporary = incomplete_folder(path)
     with lock_folder(temporary):
+        for half_written in temporary.rglob(f"{INCOMPLETE}*"):
+            half_written.unlink()
         with full_disk_explained(path):
             yield temporary
             write_manifest(temporary)
@@ -106,6 +112,28 @@ def resumable_folder(path: Path, check: Callable[[Path], None] = lambda _: None)
         shutil.rmtree(path / PROGRESS, ignore_errors=True)
         (path / _LOCK).unlink()
         shutil.rmtree(temporary, ignore_errors=True)  # after an exchange: what `path` was before
+
+
+@contextlib.contextmanager
+def _made_by_this_process(folder: Path) -> Iterator[None]:
+    """Make `folder`, with a lock in it that ends with this process. It is held before it has its name, so nobody finds it free."""
+    folder.mkdir()
+    with open(folder / f"{_WRITER}-", "w") as file:
+        with contextlib.suppress(OSError):  # a disk that cannot lock: whoever asks there is refused, too
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.write(platform.node())
+        file.flush()
+        (folder / f"{_WRITER}-").rename(folder / _WRITER)
+        yield
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what killed writers of `path` left on this machine: locks of another one may not be seen from here."""
+    for folder in path.parent.glob(f"{INCOMPLETE}{glob.escape(path.name)}-????????"):
+        with contextlib.suppress(OSError), open(folder / _WRITER, "r+") as file:  # the lock is held, or there is none
+            if file.read() == platform.node():
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _replaceable(path: Path) -> Path:
@@ -303,7 +331,7 @@ def _exchange(a: Path, b: Path) -> bool:
 
 
 def _files_below(folder: Path) -> list[Path]:
-    files = (file for file in folder.rglob("*") if file.is_file() and file.name not in (MANIFEST, _LOCK))
+    files = (file for file in folder.rglob("*") if file.is_file() and file.name not in (MANIFEST, _LOCK, _WRITER))
     return sorted(file for file in files if file.relative_to(folder).parts[0] != PROGRESS)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -144,3 +146,59 @@ def test_a_header_that_was_never_counted_is_refused_where_it_must_be(source: Pat
     uncounted(incomplete_folder(tmp_path / "copied") / "val-00000.tokens")
     with pytest.raises(DataError, match=r"val-00000.tokens: its header counts 0 ids"):
         go_on()
+
+
+def feed(monkeypatch: pytest.MonkeyPatch, texts: list[str]) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("<|endoftext|>".join(texts).encode())))
+
+
+@pytest.mark.parametrize("count", [400, 3])
+def test_a_stream_never_takes_the_place_of_work_that_was_begun(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """Whether it is large or small, and before a byte of it is read: it could not be read again."""
+    go_on = stopped(source, tmp_path / "corpus", "document", "reading", monkeypatch)
+    place = incomplete_folder(tmp_path / "corpus")
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    feed(monkeypatch, TEXTS[:count])
+    with pytest.raises(DataError, match=rf"{place}: holds a preparation that was begun, and stdin cannot go on with it. Finish it with"):
+        prepare_corpus("-", tmp_path / "corpus", CorpusConfig(tokenizer="byte"))
+    assert sys.stdin.buffer.tell() == 0
+    assert before == {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    go_on()
+
+
+def test_work_that_was_begun_while_a_head_was_read_is_not_emptied(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody begins, journals and is killed between our look and our lock."""
+    other = tmp_path / "b.txt"
+    other.write_text("<|endoftext|>".join(TEXTS[::-1]))
+    out, head = tmp_path / "corpus", prepare._head
+
+    def slow_head(*arguments):
+        monkeypatch.setattr(prepare, "_head", head)
+        stopped(source, out, "document", "reading", monkeypatch)
+        return head(*arguments)
+
+    monkeypatch.setattr(prepare, "_head", slow_head)
+    with pytest.raises(DataError, match=r"holds a preparation that was begun, and .*b.txt cannot go on with it"):
+        prepare_corpus(str(other), out, CorpusConfig(tokenizer="byte"))
+    assert (incomplete_folder(out) / "train-00001.tokens").is_file()
+
+
+def test_a_stream_leaves_nothing_to_take_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was killed begins anew, with the same stream or with a small text, and nothing of it stays."""
+
+    def interrupt(_: str, done: int, __: int) -> None:
+        if done > 100_000:
+            raise KeyboardInterrupt
+
+    for texts in (TEXTS, TEXTS[:30]):
+        feed(monkeypatch, TEXTS)
+        with pytest.raises(KeyboardInterrupt):
+            prepare_corpus("-", tmp_path / "corpus", CorpusConfig(tokenizer="byte"), interrupt)
+        assert incomplete_folder(tmp_path / "corpus").exists()
+        feed(monkeypatch, texts)
+        corpus = prepare_corpus("-", tmp_path / "corpus", CorpusConfig(tokenizer="byte"))
+        assert corpus.info["read"]["documents"] == len(texts)
+        assert not incomplete_folder(tmp_path / "corpus").exists()
+        shutil.rmtree(tmp_path / "corpus")

@@ -25,7 +25,7 @@ from gpt_kit.data.finish import bytes_in, finish, make_tokenizer, write_units
 from gpt_kit.data.intake import Intake, Piece
 from gpt_kit.data.sources import Source
 from gpt_kit.data.splitting import DocumentSplit, is_by_document, share_threshold
-from gpt_kit.data.unfinished import Entry, begun_tokenizer, identity, read_journal, write_journal
+from gpt_kit.data.unfinished import Entry, begun_tokenizer, identity, read_journal, refuse_begun, write_journal
 from gpt_kit.data.writing import CorpusWriter, read_digests
 from gpt_kit.errors import ConfigError
 from gpt_kit.files import PROGRESS, resumable_folder
@@ -53,7 +53,9 @@ class _Work:
         return self.folder / PROGRESS
 
     def write_journal(self, entry: Entry) -> None:
-        """From here on, work is taken up behind `entry`."""
+        """From here on, work is taken up behind `entry`; of a stream nobody knows whether it will be the same again."""
+        if self.text.is_stream:
+            return
         self.tokenizer_is_saved()
         write_journal(self.folder, entry)
 
@@ -70,6 +72,7 @@ def begin_large(
 ) -> Tokenizer:
     """Prepare a source that begins with `head` and goes on with `rest`, both out of `intake`. Gives its tokenizer."""
     with resumable_folder(folder, refuse_foreign) as place:
+        refuse_begun(folder, text)  # meanwhile, by somebody else
         _empty(place)
         split = "document" if is_by_document(head, config) else "contiguous"
         share = share_threshold(config.val_fraction if split == "document" else 0.0)

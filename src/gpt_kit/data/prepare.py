@@ -24,7 +24,7 @@ from gpt_kit.data.join import common_settings, corpora_in, link_shards, opened, 
 from gpt_kit.data.large import Note, begin_large, go_on_with_large
 from gpt_kit.data.sources import Source
 from gpt_kit.data.splitting import DocumentSplit, contiguous_sides, exact_threshold, is_by_document
-from gpt_kit.data.unfinished import was_begun
+from gpt_kit.data.unfinished import drop_unbegun, refuse_begun, was_begun
 from gpt_kit.data.writing import CorpusWriter, read_digests
 from gpt_kit.files import PROGRESS, atomic_folder
 from gpt_kit.tokenizers import Tokenizer
@@ -37,7 +37,7 @@ def prepare_corpus(
 ) -> Corpus:
     """Write `source` (see sources.py) as a corpus into `folder`, and open it. `note` is told what somebody should read.
 
-    Where an earlier call for the same source and settings was killed, its work is taken up.
+    Where an earlier call for the same source and settings was killed, its work is taken up; not so that of a stream.
     A corpus that `folder` holds is replaced.
     Raises: DataError for a source that is missing, empty or damaged, where other work was begun, or where `folder` holds something
     else; TokenizerError for a tokenizer that does not fit.
@@ -50,13 +50,16 @@ def prepare_corpus(
         tokenizer = _join(source, parts, folder, config)
         return open_corpus(folder, verify=False, tokenizer=tokenizer)
     text = Source(source, config.text_key, config.streaming)
-    if was_begun(folder) and not text.is_stream:
+    if text.is_stream:
+        refuse_begun(folder, text)
+    if was_begun(folder):
         tokenizer = go_on_with_large(text, folder, config, progress, note)
         return open_corpus(folder, verify=False, tokenizer=tokenizer)
     intake = Intake(text, config, note)
     rest = iter(intake)
     head, is_whole = _head(rest, progress)
     if is_whole:
+        drop_unbegun(folder)
         tokenizer = _prepare_small(text, folder, config, head, intake, progress)
     else:
         tokenizer = begin_large(text, folder, config, head, intake, rest, progress, note)

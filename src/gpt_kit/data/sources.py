@@ -46,6 +46,7 @@ class Source:
     def __init__(self, name: str, text_key: str = "text", streaming: Streaming = "auto") -> None:
         """Raises: DataError for an unknown source."""
         self.name, self.text_key, self.streaming = name, text_key, streaming
+        self.title = _title(name)
         self.hub = hub_source(name)
         self.is_docs = name == python_docs.NAME and not _exists(name)
         self.files = list_files(name)
@@ -144,7 +145,11 @@ def _whole_documents(source: Source, on_damaged: Callable[[DataError], None] | N
 
 def no_text(source: str) -> DataError:
     """The complaint about a source without any."""
-    return DataError(f"{'stdin' if source == STDIN else source}: holds no text")
+    return DataError(f"{_title(source)}: holds no text")
+
+
+def _title(source: str) -> str:
+    return "stdin" if source == STDIN else source
 
 
 def _files_below(folder: Path) -> list[Path]:

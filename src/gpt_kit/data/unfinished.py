@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from gpt_kit.data.shards import HEADER, MAGIC, VERSION, bytes_per_id, shard_name
 from gpt_kit.data.sources import Source
 from gpt_kit.data.writing import MARK_BYTES, digest_file, mark_file
 from gpt_kit.errors import DataError, GPTKitError
-from gpt_kit.files import PROGRESS, incomplete_folder, read_json, write_json
+from gpt_kit.files import PROGRESS, incomplete_folder, lock_folder, read_json, write_json
 from gpt_kit.tokenizers import Tokenizer, load_tokenizer
 
 _JOURNAL = "journal.json"
@@ -35,6 +36,24 @@ def was_begun(folder: Path) -> bool:
     """Whether there is work to take up for `folder`."""
     notes = incomplete_folder(folder) / PROGRESS
     return (notes / _JOURNAL).is_file() or (notes / _BEGUN).is_file()
+
+
+def refuse_begun(folder: Path, text: Source) -> None:
+    """Raises: DataError where work that can be taken up would make way for `text`."""
+    if was_begun(folder):
+        raise DataError(
+            f"{incomplete_folder(folder)}: holds a preparation that was begun, and {text.title} cannot go on with it. "
+            "Finish it with what it was begun with, or delete that folder to begin anew"
+        )
+
+
+def drop_unbegun(folder: Path) -> None:
+    """Remove what was killed before there was anything to take up. Raises: FolderInUseError where somebody is at it."""
+    place = incomplete_folder(folder)
+    if place.exists():
+        with lock_folder(place):
+            if not was_begun(folder):
+                shutil.rmtree(place)
 
 
 def identity(text: Source, config: CorpusConfig) -> Entry:
