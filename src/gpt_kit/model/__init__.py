@@ -3,6 +3,7 @@
 from gpt_kit.model.attention import MultiHeadAttention, blocked_attention, fused_attention, written_out_attention
 from gpt_kit.model.block import TransformerBlock
 from gpt_kit.model.cache import KVCache
+from gpt_kit.model.classifier import GPTClassifier
 from gpt_kit.model.counting import ModelCounts, count_model
 from gpt_kit.model.gpt import GPTModel
 from gpt_kit.model.layers import GELU, FeedForward, LayerNorm
@@ -12,6 +13,7 @@ __all__ = [
     "GELU",
     "IGNORE_INDEX",
     "FeedForward",
+    "GPTClassifier",
     "GPTModel",
     "KVCache",
     "LayerNorm",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -138,17 +139,21 @@ class GPTModel(nn.Module):
         weights = load_weights(model)
         with torch.device("meta"):  # no time or memory for initial weights that are about to be replaced
             built = cls(weights.config)
-        built.to_empty(device="cpu")
+        return built._filled(weights.tensors, model)
+
+    def _filled(self, tensors: Mapping[str, Tensor], where: str | Path) -> Self:
+        """A model without data, with those weights, tried."""
+        self.to_empty(device="cpu")
         with torch.no_grad():
             for name in ("token_embedding.weight", "head.weight"):
-                if name in dict(built.named_parameters()):
-                    built.get_parameter(name)[weights.config.vocab_size :] = 0
-        built.load_tensors(weights.tensors)
-        built.eval()
+                if name in dict(self.named_parameters()):
+                    self.get_parameter(name)[self.config.vocab_size :] = 0
+        self.load_tensors(tensors)
+        self.eval()
         with torch.inference_mode():
-            if not built(torch.zeros(1, 1, dtype=torch.long)).isfinite().all():
-                raise CheckpointError(f"{model}: a forward pass with these weights gives values that are not finite. The file is damaged")
-        return built
+            if not self(torch.zeros(1, 1, dtype=torch.long)).isfinite().all():
+                raise CheckpointError(f"{where}: a forward pass with these weights gives values that are not finite. The file is damaged")
+        return self
 
     def save_pretrained(self, folder: str | Path, *, end_of_text_id: int | None = None) -> None:
         """Write a Hugging Face folder, whole or not at all. `transformers` opens it as it lies there (add the tokenizer's files).

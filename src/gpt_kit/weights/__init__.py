@@ -19,9 +19,9 @@ from gpt_kit.locate import locate_model
 from gpt_kit.weights.huggingface import load_huggingface, save_huggingface
 from gpt_kit.weights.openai_gpt1 import load_openai_gpt1
 from gpt_kit.weights.openai_gpt2 import load_openai_gpt2
-from gpt_kit.weights.parameters import Weights, parameter_shapes
+from gpt_kit.weights.parameters import ClassificationHead, Weights, parameter_shapes
 
-__all__ = ["Weights", "load_weights", "parameter_shapes", "save_weights"]
+__all__ = ["ClassificationHead", "Weights", "load_weights", "parameter_shapes", "save_weights"]
 
 # The file that gives a form away, in the order of asking -> its reader.
 READERS: dict[str, tuple[str, Callable[[Path], Weights]]] = {
@@ -47,7 +47,14 @@ def load_weights(model: str | Path, *, verify: bool = True) -> Weights:
     raise CheckpointError(f"{folder}: no model in this folder. Looked for: {looked_for}")
 
 
-def save_weights(folder: Path, config: ModelConfig, tensors: Mapping[str, Tensor], *, end_of_text_id: int | None = None) -> None:
+def save_weights(
+    folder: Path,
+    config: ModelConfig,
+    tensors: Mapping[str, Tensor],
+    *,
+    end_of_text_id: int | None = None,
+    classification: ClassificationHead | None = None,
+) -> None:
     """Write a Hugging Face folder's config.json, generation_config.json and model.safetensors into an existing folder.
 
     Args:
@@ -55,8 +62,9 @@ def save_weights(folder: Path, config: ModelConfig, tensors: Mapping[str, Tensor
         config: what `tensors` are the parameters of.
         tensors: by kit names (`parameter_shapes`), vocab_size rows: never the padding of the vocabulary.
         end_of_text_id: the token that ends a text, or None where the tokenizer has none.
+        classification: the head of a model that scores labels, or None for a language model.
     Raises: CheckpointError when names or shapes differ from the config's, or the folder does not exist.
     """
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: there is no such folder to save into. Create it first")
-    save_huggingface(folder, config, tensors, end_of_text_id=end_of_text_id)
+    save_huggingface(folder, config, tensors, end_of_text_id=end_of_text_id, classification=classification)

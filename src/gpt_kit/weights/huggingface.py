@@ -4,6 +4,8 @@ Reading: config.json says which tensors there must be; model.safetensors, or the
 lists, must hold exactly those. Accepted besides: names with or without `transformer.`, the causal-mask buffers that older
 versions of transformers stored, and a second copy of a tied embedding. Half precision is read as float32.
 Writing: float32, the names that `save_pretrained` gives, a tied embedding once, a missing QKV bias as zeros.
+
+A model that scores labels has one more tensor, `score.weight`; transformers reads it as GPT2- or OpenAIGPTForSequenceClassification.
 """
 
 from __future__ import annotations
@@ -19,13 +21,13 @@ from torch import Tensor
 from gpt_kit.config import ModelConfig
 from gpt_kit.errors import CheckpointError
 from gpt_kit.files import read_tensors, write_json, write_tensors
-from gpt_kit.weights.huggingface_config import model_type_for, read_config, write_config
+from gpt_kit.weights.huggingface_config import model_type_for, read_config, read_labels, write_config
 from gpt_kit.weights.names import Naming, from_published, published_name, published_shapes, to_published
-from gpt_kit.weights.parameters import Weights, checked, parameter_shapes, read_model_json
+from gpt_kit.weights.parameters import ClassificationHead, Weights, checked, parameter_shapes, read_model_json
 
 SINGLE_FILE, SHARD_INDEX = "model.safetensors", "model.safetensors.index.json"
 PREFIX = "transformer."
-HEAD = "lm_head.weight"
+HEAD, SCORE = "lm_head.weight", "score.weight"
 BUFFERS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)|position_ids")
 
 
@@ -33,19 +35,27 @@ def load_huggingface(folder: Path) -> Weights:
     """Read a Hugging Face folder. Raises: CheckpointError when it is not whole, not ours to compute, or contradicts itself."""
     config, model_type = read_config(folder / "config.json")
     found = _read_all_tensors(folder)
+    head = _classification_head(found, config, folder)
     if model_type == "gpt_kit":
-        return Weights(config, checked(found, parameter_shapes(config), folder))
+        return Weights(config, checked(found, parameter_shapes(config), folder), head)
     found = _without_prefix_and_buffers(found, folder)
     _untie(found, config, model_type, folder)
     biased = dataclasses.replace(config, qkv_bias=True)  # the published formats always have these biases
     shapes = parameter_shapes(biased)
     tensors = from_published(checked(found, published_shapes(shapes, model_type), folder), shapes, model_type)
     if config.qkv_bias or any(tensors[name].any() for name in _qkv_biases(config)):
-        return Weights(biased, tensors)  # biases that were trained since, outside the kit, are kept
-    return Weights(config, {name: tensor for name, tensor in tensors.items() if name not in _qkv_biases(config)})
+        return Weights(biased, tensors, head)  # biases that were trained since, outside the kit, are kept
+    return Weights(config, {name: tensor for name, tensor in tensors.items() if name not in _qkv_biases(config)}, head)
 
 
-def save_huggingface(folder: Path, config: ModelConfig, tensors: Mapping[str, Tensor], *, end_of_text_id: int | None = None) -> None:
+def save_huggingface(
+    folder: Path,
+    config: ModelConfig,
+    tensors: Mapping[str, Tensor],
+    *,
+    end_of_text_id: int | None = None,
+    classification: ClassificationHead | None = None,
+) -> None:
     """Write the model into `folder`, which exists.
 
     Raises: CheckpointError when the tensors are not exactly those of the config, or `end_of_text_id` is not in the vocabulary.
@@ -59,10 +69,22 @@ def save_huggingface(folder: Path, config: ModelConfig, tensors: Mapping[str, Te
         whole |= {name: zeros.clone() for name in _qkv_biases(config) if not config.qkv_bias}
         published = to_published(whole, model_type)
         whole = {name if name == HEAD else PREFIX + name: tensor for name, tensor in published.items()}
+    if classification is not None:
+        whole |= checked({SCORE: classification.weight}, {SCORE: (len(classification.labels), config.n_embd)}, f"{folder} (to be written)")
     ids = {} if end_of_text_id is None else {"bos_token_id": end_of_text_id, "eos_token_id": end_of_text_id}
-    write_json(folder / "config.json", write_config(config, end_of_text_id))
+    write_json(folder / "config.json", write_config(config, end_of_text_id, classification))
     write_json(folder / "generation_config.json", ids)
     write_tensors(folder / SINGLE_FILE, whole)
+
+
+def _classification_head(found: dict[str, Tensor], config: ModelConfig, folder: Path) -> ClassificationHead | None:
+    """Take the weights that score labels out of `found`, where they are."""
+    score = found.pop(SCORE, None)
+    if score is None:
+        return None
+    labels, pad_token_id = read_labels(folder / "config.json", len(score))
+    whole = checked({SCORE: score}, {SCORE: (len(labels), config.n_embd)}, folder)
+    return ClassificationHead(labels, whole[SCORE], pad_token_id)
 
 
 def _qkv_biases(config: ModelConfig) -> list[str]:

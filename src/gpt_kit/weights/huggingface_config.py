@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from gpt_kit.config import ModelConfig, create_model_config
 from gpt_kit.errors import CheckpointError, ConfigError
-from gpt_kit.weights.parameters import read_model_json
+from gpt_kit.weights.parameters import ClassificationHead, read_model_json
 
 ModelType = Literal["gpt2", "openai-gpt", "gpt_kit"]
 OWN_KEY = "gpt_kit"
@@ -35,6 +35,7 @@ STANDARD_KEYS = {
     "initializer_range": ("initializer_range",),
 }
 ARCHITECTURES = {"gpt2": "GPT2LMHeadModel", "openai-gpt": "OpenAIGPTLMHeadModel", "gpt_kit": "GPTModel"}
+CLASSIFIERS = {"gpt2": "GPT2ForSequenceClassification", "openai-gpt": "OpenAIGPTForSequenceClassification", "gpt_kit": "GPTClassifier"}
 
 # key -> (values we compute exactly, the value of a file that lacks the key). GPT-1's "gelu" is the tanh form too.
 REQUIRED_VALUES: dict[str, dict[str, tuple[tuple[Any, ...], Any]]] = {
@@ -57,7 +58,7 @@ def model_type_for(config: ModelConfig) -> ModelType:
     return "openai-gpt" if config.inner_width == 4 * config.n_embd else "gpt_kit"
 
 
-def write_config(config: ModelConfig, end_of_text_id: int | None) -> dict[str, Any]:
+def write_config(config: ModelConfig, end_of_text_id: int | None, classification: ClassificationHead | None = None) -> dict[str, Any]:
     """The content of config.json."""
     model_type = model_type_for(config)
     content: dict[str, Any] = {"architectures": [ARCHITECTURES[model_type]], "model_type": model_type}
@@ -70,7 +71,30 @@ def write_config(config: ModelConfig, end_of_text_id: int | None) -> dict[str, A
     # null is written out: GPT2Config would take 50256 for an absent key, whatever the vocabulary
     content |= {"bos_token_id": end_of_text_id, "eos_token_id": end_of_text_id, "pad_token_id": None}
     content |= {"dtype": "float32", "torch_dtype": "float32"}  # the second is its name in transformers before 4.56
+    if classification is not None:
+        names = dict(enumerate(classification.labels))
+        content |= {"architectures": [CLASSIFIERS[model_type]], "problem_type": "single_label_classification"}
+        content |= {"id2label": {str(number): name for number, name in names.items()}}
+        content |= {"label2id": {name: number for number, name in names.items()}, "pad_token_id": classification.pad_token_id}
     return content | {OWN_KEY: dataclasses.asdict(config)}
+
+
+def read_labels(file: Path, num_labels: int) -> tuple[tuple[str, ...], int | None]:
+    """The names of a classifier's labels, and its padding token.
+
+    Raises: CheckpointError when the names are not those of `num_labels` labels, or the model gives a number instead of a label.
+    """
+    content = read_model_json(file)
+    if num_labels < 2:
+        raise CheckpointError(
+            f"{file}: the model gives one number per text, which is regression; gpt-kit reads classifiers of 2 labels or more"
+        )
+    names = content.get("id2label", {str(number): f"LABEL_{number}" for number in range(num_labels)})  # transformers leaves these out
+    labels = [str(names[key]) for key in map(str, range(num_labels)) if key in names] if isinstance(names, dict) else []
+    if not len(labels) == len(names) == num_labels:
+        raise CheckpointError(f"{file}: id2label is {names!r}, but score.weight has {num_labels} rows. Download or save the model again")
+    pad = content.get("pad_token_id")
+    return tuple(labels), pad if isinstance(pad, int) else None
 
 
 def read_config(file: Path) -> tuple[ModelConfig, ModelType]:

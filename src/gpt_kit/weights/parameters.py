@@ -23,11 +23,24 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class ClassificationHead:
+    """What scores labels from the hidden state of a text's last token, as transformers' …ForSequenceClassification do."""
+
+    labels: tuple[str, ...]
+    """The names of the labels 0, 1, …"""
+    weight: Tensor
+    """(N, C): one row per label."""
+    pad_token_id: int | None
+    """What fills rows up; transformers finds the last token of a text by it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Weights:
     """A model as it lies on disk: its shape and its parameters by kit names (float32, CPU, vocab_size rows)."""
 
     config: ModelConfig
     tensors: dict[str, Tensor]
+    classification: ClassificationHead | None = None
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, Shape]:
