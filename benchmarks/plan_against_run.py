@@ -35,7 +35,8 @@ CASES = {
 
 
 def planned(words: list[str]) -> tuple[float, float]:
-    from gpt_kit.cli.plan import PlanArguments, make_plan
+    from gpt_kit.cli.plan import PlanArguments
+    from gpt_kit.cli.planning import make_plan
     from gpt_kit.cli.train import parse_settings, settings_of
 
     arguments = parse_settings(PlanArguments, "plan", words)

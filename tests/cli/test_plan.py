@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from gpt_kit.cli import plan as module
+from gpt_kit.cli import planning
 from gpt_kit.config import RunConfig
 from gpt_kit.config.run import CheckpointConfig, EvaluationConfig, TrainingConfig
-from gpt_kit.training import Events, Measured, StepMemory, count_events, plan_memory, plan_time
-from gpt_kit.training import plan as probing
+from gpt_kit.training import Events, Measured, StepMemory, count_events, plan_memory, plan_time, probing
 
 Run = Callable[..., tuple[int, str, str]]
 MEASURED = Measured(
@@ -58,11 +58,27 @@ def test_without_a_text_nothing_is_said_about_passes(
 
 def test_a_run_that_does_not_fit_is_said_without_trying(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Six blocks of GPT-2 XL beside 2 GB of free memory: counted in a second or two, nothing built."""
-    monkeypatch.setattr("gpt_kit.runtime.free_memory", lambda _: 2 * 10**9)
-    monkeypatch.setattr(probing, "free_memory", lambda _: 2 * 10**9)
+    monkeypatch.setattr(planning, "free_memory", lambda _: 2 * 10**9)
     code, out, _ = run("plan", "--model", "gpt2-xl", "--model.n-layer", "6", "--training.batch-size", "4", "--training.device", "cpu")
     assert code == 0 and "not even one window fits" in out and "time " not in out
     assert float(re.search(r"memory +(\S+) GB", out)[1]) > 4
+
+
+@pytest.mark.parametrize("text", ["made up", "read"])
+def test_an_absurd_batch_is_answered_with_what_it_would_need_and_what_fits(
+    run: Run, text: str, text_file: Path, tiny_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten million windows are neither made nor tried; the memory is what the count says, and so is the largest micro-batch."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(planning, "free_memory", lambda _: 10 * 10**9)
+    words = ["plan", *tiny_flags, *(["--data", text_file] if text == "read" else []), "--training.batch-size", 10**7]
+    code, out, err = run(*words, "--training.micro-batch-size", 10**7)
+    assert (code, err) == (0, "")
+    assert float(re.search(r"memory +(\S+) GB at most, of 10.00 GB free", out)[1].replace(",", "")) > 100
+    fitting = int(re.search(r"10,000,000 windows are too many; at most ([\d,]+) fit, .* --micro-batch \d+", out)[1].replace(",", ""))
+    assert 10_000 < fitting < 10**6 and "time " not in out and "batch 2.56 GB" in out
+    code, out, _ = run(*words[:-1], 10**11, "--micro-batch", 4)
+    assert code == 0 and "100,000,000,000 windows do not fit, even without a model: --training.batch-size below 39,062,506" in out
 
 
 @pytest.mark.parametrize("cost", ["-1", "nan", "inf"])
@@ -118,7 +134,8 @@ started = time.perf_counter()
 from gpt_kit.runtime import peak_memory
 import torch
 if sys.argv[1] == "plan":
-    from gpt_kit.cli.plan import PlanArguments, make_plan
+    from gpt_kit.cli.plan import PlanArguments
+    from gpt_kit.cli.planning import make_plan
     from gpt_kit.cli.train import parse_settings, settings_of
     plan = make_plan(settings_of(parse_settings(PlanArguments, "plan", sys.argv[2:])), started)
     print(json.dumps(plan.memory.total))

@@ -13,11 +13,12 @@ from gpt_kit.training.checkpoint import (
 from gpt_kit.training.curves import draw_loss_png, draw_loss_text, points_of
 from gpt_kit.training.files import WHOLE_MODEL, ModelFiles
 from gpt_kit.training.fitting import affordable_rows, micro_batch_rows, with_fitting_micro_batch
-from gpt_kit.training.memory_probe import StepMemory, largest_micro_batch, step_memory
+from gpt_kit.training.memory_probe import StepCounter, StepMemory, largest_micro_batch
 from gpt_kit.training.metrics import MetricsFile, Observer, Record, read_metrics
 from gpt_kit.training.optimizers import Optimizers
 from gpt_kit.training.parallel import gathered, spread
-from gpt_kit.training.plan import Events, Measured, MemoryPlan, TimePlan, count_events, plan_memory, plan_time, probe
+from gpt_kit.training.plan import Events, MemoryPlan, TimePlan, count_events, plan_memory, plan_time
+from gpt_kit.training.probing import Measured, probe
 from gpt_kit.training.samples import SampleWriter, drop_samples_after, write_sample
 from gpt_kit.training.schedules import learning_rate_share
 from gpt_kit.training.step import (
@@ -44,6 +45,7 @@ __all__ = [
     "Record",
     "SampleWriter",
     "SpikeRule",
+    "StepCounter",
     "StepMemory",
     "StepReport",
     "TimePlan",
@@ -78,7 +80,6 @@ __all__ = [
     "save_checkpoint",
     "set_aside_after",
     "spread",
-    "step_memory",
     "train_step_with_gradient_clipping",
     "with_fitting_micro_batch",
     "write_sample",

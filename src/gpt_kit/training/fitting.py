@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from gpt_kit.errors import DeviceError
 from gpt_kit.evaluation import batch_loss_sum
 from gpt_kit.model import GPTModel, count_model
 from gpt_kit.runtime import Precision, World, free_memory, is_out_of_memory
-from gpt_kit.training.memory_probe import largest_micro_batch
+from gpt_kit.training.memory_probe import StepCounter, StepMemory, largest_micro_batch
 from gpt_kit.training.optimizers import Optimizers
 
 CPU_FLOPS_AT_ONCE = 2e12  # some seconds of a laptop, and GPT-2 124M on 2,000 tokens: larger products are no faster there
@@ -40,7 +41,8 @@ def with_fitting_micro_batch(config: RunConfig, precision: Precision, device: to
     if config.training.micro_batch_size != "auto":
         return config
     free = free_memory(device) // (world.local_size if device.type == "cpu" else 1)
-    rows = -world.largest(-affordable_rows(config, precision, device, free))
+    count = StepCounter(config.model, config.training, precision, device)
+    rows = -world.largest(-affordable_rows(count, config.training.batch_size, free))
     if not rows:
         raise DeviceError(
             f"{free / 1e9:.1f} GB of memory are free on {device}; not even a micro-batch of one window fits. "
@@ -49,9 +51,9 @@ def with_fitting_micro_batch(config: RunConfig, precision: Precision, device: to
     return dataclasses.replace(config, training=dataclasses.replace(config.training, micro_batch_size=rows))
 
 
-def affordable_rows(config: RunConfig, precision: Precision, device: torch.device, free: int) -> int:
+def affordable_rows(count: Callable[[int], StepMemory], batch_size: int, free: int) -> int:
     """Windows of the largest micro-batch for which `free` bytes will do, by counting; 0 for none."""
-    return largest_micro_batch(config.model, config.training, precision, device, MEMORY_SHARE * free / HEAP_ALLOWANCE)
+    return largest_micro_batch(count, batch_size, MEMORY_SHARE * free / HEAP_ALLOWANCE)
 
 
 def largest_that_fits(model: GPTModel, optimizers: Optimizers, batch: Batch, rows: int, precision: Precision) -> int:
