@@ -1,5 +1,6 @@
 """Settings: frozen dataclasses, the published shapes, and TOML + command line -> dataclass. No torch."""
 
+from gpt_kit.config.lora import LoraConfig, LoraTarget
 from gpt_kit.config.model import PRESETS, SHORT_NAMES, ModelConfig, create_model_config, fitting_heads
 from gpt_kit.config.run import (
     CheckpointConfig,
@@ -22,6 +23,8 @@ __all__ = [
     "DataConfig",
     "EvaluationConfig",
     "LoggingConfig",
+    "LoraConfig",
+    "LoraTarget",
     "ModelConfig",
     "RunConfig",
     "Settings",

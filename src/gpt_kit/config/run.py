@@ -12,9 +12,10 @@ from gpt_kit.config.model import ModelConfig, value_problems
 from gpt_kit.errors import ConfigError
 
 
-def _check(
+def check_section(
     section: str, config: Any, at_least: dict[str, float], *, up_to_one: tuple[str, ...] = (), below_one: tuple[str, ...] = ()
 ) -> None:
+    """Raises: ConfigError that lists every setting of a section that is of the wrong kind or out of its range."""
     problems = value_problems(config)
     if not problems:
         values = {name: getattr(config, name) for name in (*at_least, *up_to_one, *below_one)}
@@ -49,7 +50,7 @@ class CorpusConfig:
     """Threads that encode; 0 means one per core. The result is the same whatever their number."""
 
     def __post_init__(self) -> None:
-        _check("data", self, self._at_least(), below_one=("val_fraction",))
+        check_section("data", self, self._at_least(), below_one=("val_fraction",))
 
     def _at_least(self) -> dict[str, float]:
         return {"vocab_size": 257, "split_seed": 0, "threads": 0}
@@ -128,7 +129,7 @@ class TrainingConfig:
         low: dict[str, float] = {"max_steps": 1, "batch_size": 1, "warmup_steps": 0, "seed": 0, "max_skipped_updates": 1}
         low |= {} if self.micro_batch_size == "auto" else {"micro_batch_size": 0}
         low |= {"rank_timeout_seconds": 1, "learning_rate": 0, "muon_learning_rate": 0, "weight_decay": 0, "max_grad_norm": 0}
-        _check("training", self, low, up_to_one=("min_learning_rate_ratio",), below_one=("beta1", "beta2"))
+        check_section("training", self, low, up_to_one=("min_learning_rate_ratio",), below_one=("beta1", "beta2"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,7 +148,7 @@ class EvaluationConfig:
     """Tokens per sample of text, written at each evaluation; 0 means no samples."""
 
     def __post_init__(self) -> None:
-        _check("evaluation", self, {"interval": 1, "stride": 0, "sample_tokens": 0}, up_to_one=("time_share",))
+        check_section("evaluation", self, {"interval": 1, "stride": 0, "sample_tokens": 0}, up_to_one=("time_share",))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,7 +163,7 @@ class CheckpointConfig:
     """Where there is no room for a checkpoint: train on and try again when the next is due, or stop. Older ones stay as they are."""
 
     def __post_init__(self) -> None:
-        _check("checkpoints", self, {"interval": 0, "keep": 1})
+        check_section("checkpoints", self, {"interval": 0, "keep": 1})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,7 +178,7 @@ class LoggingConfig:
     """The project that wandb, swanlab and trackio file the run under; its name there is the run folder's."""
 
     def __post_init__(self) -> None:
-        _check("logging", self, {"interval": 1})
+        check_section("logging", self, {"interval": 1})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

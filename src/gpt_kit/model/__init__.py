@@ -1,5 +1,6 @@
 """The model: token ids -> logits, on one device. Knows nothing of text, files of training, or other machines."""
 
+from gpt_kit.model.adapted import Adapted
 from gpt_kit.model.attention import MultiHeadAttention, blocked_attention, fused_attention, written_out_attention
 from gpt_kit.model.block import TransformerBlock
 from gpt_kit.model.cache import KVCache
@@ -12,6 +13,7 @@ from gpt_kit.model.loss import IGNORE_INDEX, linear_cross_entropy_sum
 __all__ = [
     "GELU",
     "IGNORE_INDEX",
+    "Adapted",
     "FeedForward",
     "GPTClassifier",
     "GPTModel",

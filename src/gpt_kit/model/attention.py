@@ -29,7 +29,7 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, dro
         # The kernel does not use the processor's bf16 products: forward and backward of 4 windows of 512 tokens, 12 heads of 64, take
         # 85 ms in it (96 ms if brought to float32), and 34 ms in blocks. Their weights would be the largest thing that a layer keeps.
         attend = partial(blocked_attention, visible=visible, dropout=dropout)
-        return computed_again(attend, q, k, v, random=dropout > 0)
+        return computed_again(attend, q, k, v)
     causal = visible is None and q.shape[2] > 1
     return F.scaled_dot_product_attention(q, k, v, attn_mask=visible, dropout_p=dropout, is_causal=causal)
 

@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from gpt_kit.config import ModelConfig
 from gpt_kit.errors import CheckpointError, InputError
 from gpt_kit.files import atomic_folder
+from gpt_kit.model.adapted import Adapted, weight_of
 from gpt_kit.model.block import TransformerBlock
 from gpt_kit.model.cache import KVCache
 from gpt_kit.model.init import initialize
@@ -101,16 +102,16 @@ class GPTModel(nn.Module):
 
     @property
     def _padded_head_weight(self) -> Tensor:
-        return self.token_embedding.weight if self.head is None else self.head.weight
+        return weight_of(self.token_embedding if self.head is None else self.head)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.token_embedding.weight.device
+        return next(self.parameters()).device
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Take weights by name. Raises: CheckpointError naming the parameter and both shapes, before anything is changed."""
-        own = self.exported_tensors()
+        own = self._own_tensors()
         for name in sorted(own.keys() | tensors.keys()):
             if name not in tensors or name not in own:
                 where = "missing from what was read" if name in own else "unknown to this model"
@@ -122,13 +123,23 @@ class GPTModel(nn.Module):
             for name, parameter in own.items():
                 parameter.copy_(tensors[name])
 
+    @torch.no_grad()
     def exported_tensors(self) -> dict[str, Tensor]:
-        """All weights by name, sharing memory with the model, without the rows that pad the vocabulary."""
-        vocab_rows = ("token_embedding.weight", "head.weight")
-        return {
-            name: parameter.detach()[: self.config.vocab_size] if name in vocab_rows else parameter.detach()
-            for name, parameter in self.named_parameters()
-        }
+        """All weights by name, sharing memory with the model, without the rows that pad the vocabulary.
+
+        Where adapters are in place, those of adapted layers are merged with them: new tensors, in which the model computes the same.
+        """
+        adapted = {f"{name}.weight": layer for name, layer in self.named_modules() if isinstance(layer, Adapted)}
+        merged = {name: self._without_padding(name, layer.merged_weight()) for name, layer in adapted.items()}
+        return self._own_tensors() | merged
+
+    def _own_tensors(self) -> dict[str, Tensor]:
+        """The weights themselves, whatever adapters add to them."""
+        own = {name: parameter.detach() for name, parameter in self.named_parameters() if name.endswith((".weight", ".bias"))}
+        return {name: self._without_padding(name, tensor) for name, tensor in own.items()}
+
+    def _without_padding(self, name: str, tensor: Tensor) -> Tensor:
+        return tensor[: self.config.vocab_size] if name in ("token_embedding.weight", "head.weight") else tensor
 
     @classmethod
     def from_pretrained(cls, model: str | Path) -> GPTModel:

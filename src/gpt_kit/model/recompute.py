@@ -18,15 +18,15 @@ Layer = Callable[[Tensor], Tensor]
 WORTH_IT = 2**18  # elements of one window, whatever the rows; smaller ones keep everything, for setting this up takes its time too
 
 
-def computed_again(function: Callable[..., Tensor], *inputs: Tensor, random: bool = False) -> Tensor:
-    """function(*inputs), of which only the inputs are kept for the backward pass. `random` where it draws random numbers.
+def computed_again(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """function(*inputs), of which only the inputs are kept for the backward pass. Random numbers are the same the second time.
 
     In training on a CPU only: elsewhere kernels are fused, or torch.compile decides what to keep.
     """
     training = torch.is_grad_enabled() and inputs[0].device.type == "cpu" and not torch.compiler.is_compiling()
     if not training or inputs[0].numel() < WORTH_IT * len(inputs[0]):
         return function(*inputs)
-    return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=random)  # type: ignore[no-any-return]
+    return checkpoint(function, *inputs, use_reentrant=False)  # type: ignore[no-any-return]
 
 
 def unchanged(x: Tensor) -> Tensor:
