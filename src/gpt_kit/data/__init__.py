@@ -5,6 +5,7 @@ from gpt_kit.data.batches import Batch, Batches, BatchSequence, EvaluationBatche
 from gpt_kit.data.bins import export_bins, refuse_large_vocabulary
 from gpt_kit.data.corpus import Corpus, absolute_source, corpus_settings, open_corpus
 from gpt_kit.data.instructions import InstructionDataset, create_instruction_collate_fn
+from gpt_kit.data.packing import Example, ExampleBatches, ExampleEvaluation, packed
 from gpt_kit.data.prepare import prepare_corpus
 from gpt_kit.data.pretraining import GPTPretrainingDataset, create_pretraining_dataloader
 from gpt_kit.data.shards import ShardWriter, TokenArray, is_corpus, open_shard
@@ -17,6 +18,9 @@ __all__ = [
     "Corpus",
     "Document",
     "EvaluationBatches",
+    "Example",
+    "ExampleBatches",
+    "ExampleEvaluation",
     "GPTPretrainingDataset",
     "InstructionDataset",
     "ReadAhead",
@@ -31,6 +35,7 @@ __all__ = [
     "is_corpus",
     "open_corpus",
     "open_shard",
+    "packed",
     "prepare_corpus",
     "read_documents",
     "refuse_large_vocabulary",

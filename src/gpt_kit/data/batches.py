@@ -38,10 +38,12 @@ class Batch:
 
     def split(self, rows: int) -> list[Batch]:
         """Micro-batches of at most `rows` rows."""
-        return [
-            Batch(*(None if tensor is None else tensor[start : start + rows] for tensor in (self.inputs, self.targets, self.document_ids)))  # type: ignore[arg-type]
-            for start in range(0, len(self.inputs), rows)
-        ]
+        return [self.rows(slice(start, start + rows)) for start in range(0, len(self.inputs), rows)]
+
+    def rows(self, chosen: slice | Tensor) -> Batch:
+        """Some of its rows."""
+        parts = (self.inputs, self.targets, self.document_ids)
+        return Batch(*(None if part is None else part[chosen] for part in parts))  # type: ignore[arg-type]
 
     def unscored(self) -> Batch:
         """The same reading, of which no target counts."""
