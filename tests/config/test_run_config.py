@@ -17,9 +17,9 @@ from gpt_kit.config import (
     ModelConfig,
     RunConfig,
     TrainingConfig,
+    config_from_dict,
     create_model_config,
     load_run_config,
-    run_config_from_dict,
     run_config_to_toml,
 )
 from gpt_kit.errors import ConfigError
@@ -187,7 +187,7 @@ def test_every_setting_survives_the_round_trip_through_toml(tmp_path: Path) -> N
 
 def test_from_dict_leaves_the_callers_dictionary_alone() -> None:
     content = {"model": {"preset": "gpt2", "n_layer": 2}}
-    run_config_from_dict(content)
+    config_from_dict(RunConfig, content)
     assert content == {"model": {"preset": "gpt2", "n_layer": 2}}
 
 
@@ -208,4 +208,4 @@ def test_every_setting_is_explained(section: type) -> None:
 def test_every_shipped_config_loads() -> None:
     for path in CONFIGS:
         config = load_run_config(path)
-        assert run_config_from_dict(tomllib.loads(run_config_to_toml(config))) == config, path.name
+        assert config_from_dict(RunConfig, tomllib.loads(run_config_to_toml(config))) == config, path.name

@@ -52,14 +52,14 @@ def main(words: Sequence[str]) -> None:
     from gpt_kit.cli.pretraining import train_run
     from gpt_kit.cli.runs import free_folder
     from gpt_kit.cli.text import open_or_prepare, with_vocabulary
-    from gpt_kit.config import run_config_from_dict
+    from gpt_kit.config import RunConfig, config_from_dict
     from gpt_kit.runtime import keep_freed_memory
     from gpt_kit.training import draw_loss_text, points_of, read_metrics
 
     import tomllib  # isort: skip
 
     keep_freed_memory()
-    config = run_config_from_dict(tomllib.loads(files("gpt_kit.cli").joinpath("quickstart.toml").read_text(encoding="utf-8")))
+    config = config_from_dict(RunConfig, tomllib.loads(files("gpt_kit.cli").joinpath("quickstart.toml").read_text(encoding="utf-8")))
     run = free_folder(arguments.out)
     corpus = open_or_prepare(config, run)
     config = dataclasses.replace(config, model=with_vocabulary(config.model, corpus.tokenizer))

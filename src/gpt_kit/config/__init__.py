@@ -13,7 +13,7 @@ from gpt_kit.config.run import (
     TrainingConfig,
 )
 from gpt_kit.config.suggest import did_you_mean
-from gpt_kit.config.toml import load_run_config, run_config_from_dict, run_config_to_toml
+from gpt_kit.config.toml import config_from_dict, load_config, load_run_config, run_config_to_toml
 
 __all__ = [
     "PRESETS",
@@ -29,10 +29,11 @@ __all__ = [
     "RunConfig",
     "Settings",
     "TrainingConfig",
+    "config_from_dict",
     "create_model_config",
     "did_you_mean",
     "fitting_heads",
+    "load_config",
     "load_run_config",
-    "run_config_from_dict",
     "run_config_to_toml",
 ]

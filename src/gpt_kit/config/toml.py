@@ -13,23 +13,28 @@ import dataclasses
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from gpt_kit.config.model import PRESETS, SHORT_NAMES, create_model_config, value_problem
 from gpt_kit.config.run import RunConfig, Settings
 from gpt_kit.config.suggest import did_you_mean
 from gpt_kit.errors import ConfigError
 
-SECTIONS: dict[str, Any] = get_type_hints(RunConfig)
+T = TypeVar("T")
 
 
 def load_run_config(path: Path | None = None, *, preset: str | None = None) -> RunConfig:
-    """The run that a TOML file describes; `preset` (from the command line) takes the place of the file's.
+    """The run of pre-training that a TOML file describes; `preset` (from the command line) takes the place of the file's.
 
     Raises: ConfigError with every problem of the file, each by section and key.
     """
+    return load_config(RunConfig, path, preset=preset)
+
+
+def load_config(kind: type[T], path: Path | None = None, *, preset: str | None = None) -> T:
+    """The same for any kind of run: a dataclass of sections, such as those of fine-tuning."""
     if path is None:
-        return run_config_from_dict({}, preset=preset, where="")
+        return config_from_dict(kind, {}, preset=preset)
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -40,11 +45,12 @@ def load_run_config(path: Path | None = None, *, preset: str | None = None) -> R
         raise ConfigError(f"{path}: not valid TOML ({error})") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    return run_config_from_dict(content, preset=preset, where=f"{path}: ")
+    return config_from_dict(kind, content, preset=preset, where=f"{path}: ")
 
 
-def run_config_from_dict(content: dict[str, Any], *, preset: str | None = None, where: str = "") -> RunConfig:
+def config_from_dict(kind: type[T], content: dict[str, Any], *, preset: str | None = None, where: str = "") -> T:
     """Build the run from parsed TOML. Raises: ConfigError listing unknown sections, unknown keys and wrong types."""
+    kinds: dict[str, Any] = get_type_hints(kind)
     content = {name: dict(section) if isinstance(section, dict) else section for name, section in content.items()}
     model = content.get("model")
     named = model.pop("preset", "gpt2-small") if isinstance(model, dict) else "gpt2-small"
@@ -52,10 +58,10 @@ def run_config_from_dict(content: dict[str, Any], *, preset: str | None = None, 
     if preset is None and named not in PRESETS and named not in SHORT_NAMES:
         problems.append(f"[model] preset: unknown model {named!r}{did_you_mean(str(named), [*SHORT_NAMES, *PRESETS])}")
     for section, values in content.items():
-        if section not in SECTIONS or not isinstance(values, dict):
-            problems.append(f"unknown section [{section}]{did_you_mean(section, SECTIONS)}; expected {', '.join(SECTIONS)}")
+        if section not in kinds or not isinstance(values, dict):
+            problems.append(f"unknown section [{section}]{did_you_mean(section, kinds)}; expected {', '.join(kinds)}")
             continue
-        hints = get_type_hints(SECTIONS[section])
+        hints = get_type_hints(kinds[section])
         for key, value in values.items():
             if key not in hints:
                 problems.append(f"[{section}] unknown key {key!r}{did_you_mean(key, hints)}")
@@ -63,16 +69,20 @@ def run_config_from_dict(content: dict[str, Any], *, preset: str | None = None, 
                 problems.append(f"[{section}] {key} {problem}; got {value!r}")
     if problems:
         raise ConfigError(f"{where}this configuration cannot be used:\n  - " + "\n  - ".join(problems))
-    sections: dict[str, Any] = {}
-    for name, kind in SECTIONS.items():
+    usual, sections = kind(), dict[str, Any]()
+    for name in kinds:
         try:
             settings = {key: tuple(value) if isinstance(value, list) else value for key, value in content.get(name, {}).items()}
-            sections[name] = create_model_config(preset or named, **settings) if name == "model" else kind(**settings)
+            sections[name] = (
+                create_model_config(preset or named, **settings)
+                if name == "model"
+                else dataclasses.replace(getattr(usual, name), **settings)
+            )
         except ConfigError as error:
             problems.append(str(error))
     if problems:
         raise ConfigError(where + "\n".join(problems))
-    return RunConfig(**sections)
+    return kind(**sections)
 
 
 def run_config_to_toml(config: Settings) -> str:
