@@ -52,7 +52,9 @@ def test_every_learned_token_is_scored_once_and_follows_its_own_example(seed: in
 def test_an_epoch_has_every_example_once_in_a_new_order() -> None:
     some = [Example([1, 10 + i], [False, True]) for i in range(12)]
     batches = ExampleBatches(some, batch_size=4, max_length=8, seed=1)
-    epochs = [[sorted(batches.batch(n).targets[batches.batch(n).targets > 0].tolist()) for n in range(start, start + 3)] for start in (0, 3)]
+    epochs = [
+        [sorted(batches.batch(n).targets[batches.batch(n).targets > 0].tolist()) for n in range(start, start + 3)] for start in (0, 3)
+    ]
     assert [sorted(sum(epoch, [])) for epoch in epochs] == [list(range(10, 22))] * 2
     assert epochs[0] != epochs[1]
 

@@ -141,3 +141,22 @@ def test_activation_checkpointing_gives_the_same_loss_and_gradients(tiny_config:
     assert torch.equal(results[0][0], results[1][0])
     for name, gradient in results[0][1].items():
         assert torch.equal(gradient, results[1][1][name]), name
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_larger_vocabulary_leaves_the_old_tokens_as_they_were(
+    tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel], tied: bool, tmp_path: Path
+) -> None:
+    """Logits of the old entries to the bit; the new ones are the mean, take part in training, and are saved."""
+    model = random_model(tiny_config(tie_word_embeddings=tied, vocab_multiple=64))
+    vocab, ids = model.config.vocab_size, torch.tensor([[1, 5, 2]])
+    before = model(ids)
+    model.resize_vocabulary(vocab + 5)
+    after = model(ids)
+    assert after.shape[-1] == vocab + 5
+    torch.testing.assert_close(after[..., :vocab], before, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(after[..., vocab:], before.mean(dim=-1, keepdim=True).expand(-1, -1, 5), rtol=1e-4, atol=1e-4)
+    model.loss_sum(torch.tensor([[vocab + 1]]), torch.tensor([[vocab + 2]])).backward()
+    assert model.token_embedding.weight.grad[vocab + 1].any()
+    model.save_pretrained(tmp_path / "grown")
+    torch.testing.assert_close(GPTModel.from_pretrained(tmp_path / "grown")(ids), after)

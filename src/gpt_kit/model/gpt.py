@@ -7,6 +7,7 @@ GPT-1 and GPT-2 are two configurations of it. Everything else (loss on a batch, 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -140,6 +141,25 @@ class GPTModel(nn.Module):
 
     def _without_padding(self, name: str, tensor: Tensor) -> Tensor:
         return tensor[: self.config.vocab_size] if name in ("token_embedding.weight", "head.weight") else tensor
+
+    def resize_vocabulary(self, vocab_size: int) -> None:
+        """Append tokens to the vocabulary; their rows are the mean of all others, so that they begin as no surprise (Hewitt 2021).
+
+        A tied head stays tied. Raises: InputError for a smaller vocabulary, which would cut tokens off.
+        """
+        had = self.config.vocab_size
+        if vocab_size < had:
+            raise InputError(f"a vocabulary of {vocab_size} entries was asked for; this model has {had}, and none can be taken away")
+        self.config = dataclasses.replace(self.config, vocab_size=vocab_size)
+        for layer in (self.token_embedding, self.head):
+            if layer is not None and vocab_size > had:
+                old = layer.weight.detach()[:had]
+                rows = torch.zeros(self.config.padded_vocab_size, self.config.n_embd, device=old.device, dtype=old.dtype)
+                rows[:had], rows[had:vocab_size] = old, old.mean(dim=0)
+                layer.weight = nn.Parameter(rows)
+        self.token_embedding.num_embeddings = self.config.padded_vocab_size
+        if self.head is not None:
+            self.head.out_features = self.config.padded_vocab_size
 
     @classmethod
     def from_pretrained(cls, model: str | Path) -> GPTModel:
