@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -55,7 +56,7 @@ def test_an_epoch_has_every_example_once_in_a_new_order() -> None:
     epochs = [
         [sorted(batches.batch(n).targets[batches.batch(n).targets > 0].tolist()) for n in range(start, start + 3)] for start in (0, 3)
     ]
-    assert [sorted(sum(epoch, [])) for epoch in epochs] == [list(range(10, 22))] * 2
+    assert [sorted(itertools.chain(*epoch)) for epoch in epochs] == [list(range(10, 22))] * 2
     assert epochs[0] != epochs[1]
 
 
