@@ -1,8 +1,9 @@
-"""Text -> batches: sources, shards, order, windows, and records of instructions."""
+"""Text -> batches: sources, shards, order, windows, instructions and conversations."""
 
 from gpt_kit.data.ahead import ReadAhead
 from gpt_kit.data.batches import Batch, Batches, BatchSequence, EvaluationBatches, TrainingBatches
 from gpt_kit.data.bins import export_bins, refuse_large_vocabulary
+from gpt_kit.data.conversations import Conversation, read_conversations
 from gpt_kit.data.corpus import Corpus, absolute_source, corpus_settings, open_corpus
 from gpt_kit.data.instructions import InstructionDataset, create_instruction_collate_fn
 from gpt_kit.data.packing import Example, ExampleBatches, ExampleEvaluation, packed
@@ -15,6 +16,7 @@ __all__ = [
     "Batch",
     "BatchSequence",
     "Batches",
+    "Conversation",
     "Corpus",
     "Document",
     "EvaluationBatches",
@@ -37,6 +39,7 @@ __all__ = [
     "open_shard",
     "packed",
     "prepare_corpus",
+    "read_conversations",
     "read_documents",
     "refuse_large_vocabulary",
 ]
