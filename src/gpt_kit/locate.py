@@ -10,8 +10,10 @@ import difflib
 import re
 from pathlib import Path
 
-from gpt_kit.errors import CheckpointError
+from gpt_kit.errors import CheckpointError, DataError
+from gpt_kit.files import read_json
 
+ADAPTER_CONFIG = "adapter_config.json"
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
 HUB_TIMEOUT_SECONDS = 10
 
@@ -33,6 +35,35 @@ def locate_model(model: str | Path) -> Path:
         hint = _similar_folder(path) or ". Check the path (runs usually lie in runs/NAME)"
         raise CheckpointError(f"{path}: there is no such folder, so no model to read{hint}")
     return _download(str(model))
+
+
+def base_of_adapter(folder: Path) -> Path | None:
+    """The folder of the model that a LoRA adapter is added to; None where `folder` holds no adapter.
+
+    That is RUN/base beside RUN/checkpoints, where the run wrote its own, wherever it was moved; else what adapter_config.json
+    names: a path, also from the folder itself, or a name on the hub. Raises: CheckpointError where it is not there.
+    """
+    if not (folder / ADAPTER_CONFIG).is_file():
+        return None
+    try:
+        content = read_json(folder / ADAPTER_CONFIG)
+    except DataError as error:
+        raise CheckpointError(f"{error}. Save the adapter again") from None
+    name = content.get("base_model_name_or_path") if isinstance(content, dict) else None
+    if not isinstance(name, str) or not name:
+        raise CheckpointError(
+            f"{folder / ADAPTER_CONFIG}: base_model_name_or_path is {name!r}; expected the folder of the base, or its name"
+        )
+    own = folder.absolute().parent.parent / "base"
+    if folder.absolute().parent.name == "checkpoints" and own.is_dir():
+        return own
+    try:
+        base = locate_model(folder / name if (folder / name).is_dir() else name)
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: the base of this adapter is not there ({error}). It is named in {ADAPTER_CONFIG}") from None
+    if (base / ADAPTER_CONFIG).is_file():
+        raise CheckpointError(f"{folder}: its base {base} is an adapter too. Merge that first: gpt-kit merge {base} FOLDER")
+    return base
 
 
 def run_of(path: Path) -> Path | None:

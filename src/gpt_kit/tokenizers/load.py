@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gpt_kit.errors import CheckpointError, TokenizerError
 from gpt_kit.files import read_json
-from gpt_kit.locate import locate_model
+from gpt_kit.locate import base_of_adapter, locate_model
 from gpt_kit.tokenizers.base import END_OF_TEXT, Tokenizer
 from gpt_kit.tokenizers.document import BYTE_TO_CHARACTER, CHAT_TEMPLATE_FILE, Document, Merge, byte_level_document, gpt1_document
 from gpt_kit.tokenizers.gpt2 import TiktokenTokenizer, gpt2_tokenizer, is_gpt2_encoding
@@ -82,6 +82,8 @@ def _load(source: str | Path) -> Tokenizer:
 
 
 def _load_folder(folder: Path) -> Tokenizer:
+    if not _has_tokenizer(folder) and (base := base_of_adapter(folder)):
+        return _load_folder(base)
     roles = _roles(folder)
     try:
         tokenizer = recognised(_read_document(folder, roles), roles)
@@ -91,6 +93,10 @@ def _load_folder(folder: Path) -> Tokenizer:
         raise TokenizerError(f"{folder}: these are not tokenizer files, though named so ({error!r}). Copy them again") from None
     except TokenizerError as error:
         raise TokenizerError(f"{folder}: {error}") from None
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return (folder / "tokenizer.json").is_file() or any((folder / v).is_file() and (folder / m).is_file() for v, m in VOCAB_AND_MERGES)
 
 
 def _read_document(folder: Path, roles: Mapping[str, str]) -> Document:

@@ -1,8 +1,9 @@
 """A model on disk <-> a ModelConfig and named tensors.
 
-MODEL is a Hugging Face folder (every checkpoint of the kit is one), OpenAI's TensorFlow release of GPT-2, or OpenAI's numpy
-release of GPT-1. Names cross by one table (names.py) and strictly: a tensor that is missing, unknown or of another shape is an
-error that names it. This room knows no model class; parameters.py says which tensors a config has. No pickle is read.
+MODEL is a Hugging Face folder (every checkpoint of the kit is one), OpenAI's TensorFlow release of GPT-2, OpenAI's numpy
+release of GPT-1, or a LoRA adapter, which is read with its base and merged. Names cross by one table (names.py) and strictly: a
+tensor that is missing, unknown or of another shape is an error that names it. This room knows no model class; parameters.py says
+which tensors a config has. No pickle is read.
 """
 
 from __future__ import annotations
@@ -15,13 +16,27 @@ from torch import Tensor
 from gpt_kit.config import ModelConfig
 from gpt_kit.errors import CheckpointError
 from gpt_kit.files import MANIFEST, check_manifest
-from gpt_kit.locate import locate_model
+from gpt_kit.locate import base_of_adapter, locate_model
+from gpt_kit.weights.adapter import Adapter, read_adapter, write_adapter
 from gpt_kit.weights.huggingface import load_huggingface, save_huggingface
+from gpt_kit.weights.merging import check_base, hash_weights, merge_adapter, write_base
 from gpt_kit.weights.openai_gpt1 import load_openai_gpt1
 from gpt_kit.weights.openai_gpt2 import load_openai_gpt2
 from gpt_kit.weights.parameters import ClassificationHead, Weights, parameter_shapes
 
-__all__ = ["ClassificationHead", "Weights", "load_weights", "parameter_shapes", "save_weights"]
+__all__ = [
+    "Adapter",
+    "ClassificationHead",
+    "Weights",
+    "check_base",
+    "hash_weights",
+    "load_weights",
+    "parameter_shapes",
+    "read_adapter",
+    "save_weights",
+    "write_adapter",
+    "write_base",
+]
 
 # The file that gives a form away, in the order of asking -> its reader.
 READERS: dict[str, tuple[str, Callable[[Path], Weights]]] = {
@@ -40,6 +55,9 @@ def load_weights(model: str | Path, *, verify: bool = True) -> Weights:
     folder = locate_model(model)
     if verify and (folder / MANIFEST).is_file():
         check_manifest(folder, but_not="training_state")  # a flipped bit would load happily: in the weights, or as another number of heads
+    if base := base_of_adapter(folder):
+        check_base(folder, base)
+        return merge_adapter(folder, load_weights(base))
     for file, (_, read) in READERS.items():
         if (folder / file).is_file():
             return read(folder)
