@@ -59,6 +59,18 @@ def test_auto_counts_what_fits_and_gives_the_same_losses(
     assert losses(run) == pytest.approx(plentiful, abs=1e-4)
 
 
+def test_resuming_keeps_the_number_that_auto_found(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With twice the memory free, and the words of the start said again: other micro-batches would draw other dropout."""
+    run, settings = tmp_path / "run", LARGE | {"training__max_steps": 1, "training__batch_size": 256}
+    words = [*train_words(corpus, run, **settings), "--micro-batch", "auto", "--resume", "auto"]
+    found = []
+    for room, steps in ((ROOM // 8, "1"), (ROOM // 4, "2")):
+        monkeypatch.setattr("gpt_kit.training.fitting.free_memory", lambda _, room=room: room)
+        assert main([*words, "--training.max-steps", steps]) == 0
+        found.append(load_run_config(run / "config.toml").training.micro_batch_size)
+    assert found[0] == found[1] and 1 < found[0] < 128
+
+
 def test_auto_says_so_where_not_even_one_window_fits(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from gpt_kit.cli.resume import data_order
+from gpt_kit.cli.resume import data_order, with_own_micro_batch
 from gpt_kit.cli.runs import Task, describe_model, start_run
 from gpt_kit.cli.text import corpus_of, note_foreign_tokenizer, with_vocabulary
 from gpt_kit.config import RunConfig
@@ -29,6 +29,7 @@ def train_run(config: RunConfig, run: Path, resume: str = "", corpus: Corpus | N
 
     def prepare(checkpoint: Path | None, precision: Precision, device: torch.device, world: World) -> Pretraining:
         whole, text = _with_text(config, run, checkpoint, corpus, world)
+        whole = with_own_micro_batch(whole, run, checkpoint, world)
         return Pretraining(with_fitting_micro_batch(whole, precision, device, world), text)
 
     return start_run(config, run, resume, prepare)

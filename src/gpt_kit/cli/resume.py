@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 from gpt_kit.cli.display import note
-from gpt_kit.config import RunConfig
+from gpt_kit.config import RunConfig, load_run_config
 from gpt_kit.data import Corpus
 from gpt_kit.errors import CheckpointError, ConfigError
 from gpt_kit.locate import run_of, step_folders
@@ -58,6 +59,17 @@ def data_order(config: RunConfig, corpus: Corpus) -> dict[str, object]:
         "training.batch_size": training.batch_size,
         "training.seed": training.seed,
     }
+
+
+def with_own_micro_batch(config: RunConfig, run: Path, checkpoint: Path | None, world: World) -> RunConfig:
+    """`auto`, said again on resuming, is the number that the run found when it started: with another one, dropout is drawn otherwise."""
+    if config.training.micro_batch_size != "auto" or checkpoint is None:
+        return config
+    own = run / "config.toml"
+    found = world.from_main(str(load_run_config(own).training.micro_batch_size) if world.is_main and own.is_file() else "auto")
+    if found == "auto":
+        return config
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, micro_batch_size=int(found)))
 
 
 def check_resumable(checkpoint: Path, state: TrainingState, order: dict[str, object], max_steps: int) -> None:

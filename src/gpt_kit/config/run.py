@@ -85,7 +85,7 @@ class TrainingConfig:
     """Windows per step, over all micro-batches, 1 or more."""
     micro_batch_size: int | Literal["auto"] = 0
     """Windows per forward pass; fewer need less memory and change nothing else. 0: all of a batch, on a CPU only some seconds' work;
-    auto: as many as fit the memory. Short: --micro-batch."""
+    auto: as many as fit the memory, counted once, when the run starts; its config.toml holds the number. Short: --micro-batch."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """AdamW for everything, or Muon for the blocks' matrices with AdamW for the rest."""
     learning_rate: float = 6e-4
