@@ -11,6 +11,12 @@ from distributed_runs import FLAGS
 from gpt_kit.cli import main
 
 
+@pytest.fixture(autouse=True)
+def logs_of_torchrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by --log-dir: it makes a folder for each start, and would leave it in the system's."""
+    monkeypatch.setenv("PET_LOG_DIR", str(tmp_path / "torchrun"))
+
+
 @pytest.fixture(scope="session")
 def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """1,000 characters: 12 batches of 5 windows are more than one epoch."""
