@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -51,41 +52,65 @@ def main(words: Sequence[str]) -> None:
 
     from gpt_kit.cli.pretraining import train_run
     from gpt_kit.cli.runs import free_folder
-    from gpt_kit.cli.text import open_or_prepare, with_vocabulary
-    from gpt_kit.config import RunConfig, config_from_dict
     from gpt_kit.runtime import keep_freed_memory
-    from gpt_kit.training import draw_loss_text, points_of, read_metrics
-
-    import tomllib  # isort: skip
 
     keep_freed_memory()
-    config = config_from_dict(RunConfig, tomllib.loads(files("gpt_kit.cli").joinpath("quickstart.toml").read_text(encoding="utf-8")))
     run = free_folder(arguments.out)
-    corpus = open_or_prepare(config, run)
-    config = dataclasses.replace(config, model=with_vocabulary(config.model, corpus.tokenizer))
-    train, val = corpus.info["train"], corpus.info["val"]
-    console.print(
-        f"          {train['documents']} documents to learn from ({train['bytes'] / 1e6:.1f} MB, {train['tokens']:,} tokens); "
-        f"{val['documents']} set aside, which the model never sees\n"
-    )
+    config, corpus = _prepared(run)
     _stage("2 before", "what the untrained model writes:")
     _print_sample(_untrained_sample(config, corpus))
     max_steps = arguments.max_steps or _affordable_steps(config, corpus, arguments.minutes * 60)
     config = dataclasses.replace(config, training=dataclasses.replace(config.training, max_steps=max_steps))
     _stage("\n3 train", "")
     train_run(config, run, corpus=corpus)
-    console.print("\n          loss in training, step by step (drawn with validation in " + f"{run}/loss.png):")
-    console.print(draw_loss_text(points_of(read_metrics(run / "metrics.jsonl"), "train/loss")))
+    _print_curve(run)
     _stage("\n4 after", "what it writes now:")
+    _print_measured(run, corpus)
+    minutes, seconds = divmod(round(time.monotonic() - started), 60)
+    console.print(f"({minutes}:{seconds:02d} minutes in all)\n")
+    _print_next(run)
+
+
+def _prepared(run: Path) -> tuple[RunConfig, Corpus]:
+    """The settings of the demo, and its text below `run`."""
+    from gpt_kit.cli.display import console
+    from gpt_kit.cli.text import open_or_prepare, with_vocabulary
+    from gpt_kit.config import RunConfig, config_from_dict
+
+    text = files("gpt_kit.cli").joinpath("quickstart.toml").read_text(encoding="utf-8")
+    config = config_from_dict(RunConfig, tomllib.loads(text))
+    corpus = open_or_prepare(config, run)
+    train, val = corpus.info["train"], corpus.info["val"]
+    console.print(
+        f"          {train['documents']} documents to learn from ({train['bytes'] / 1e6:.1f} MB, {train['tokens']:,} tokens); "
+        f"{val['documents']} set aside, which the model never sees\n"
+    )
+    return dataclasses.replace(config, model=with_vocabulary(config.model, corpus.tokenizer)), corpus
+
+
+def _print_curve(run: Path) -> None:
+    from gpt_kit.cli.display import console
+    from gpt_kit.training import draw_loss_text, points_of, read_metrics
+
+    console.print(f"\n          loss in training, step by step (drawn with validation in {run}/loss.png):")
+    console.print(draw_loss_text(points_of(read_metrics(run / "metrics.jsonl"), "train/loss")))
+
+
+def _print_measured(run: Path, corpus: Corpus) -> None:
+    from gpt_kit.cli.display import console
+
     ours, gzip_bits, xz_bits, size, sample = _measure(run, corpus)
     _print_sample(sample)
-    minutes, seconds = divmod(round(time.monotonic() - started), 60)
     console.print(
         f"\nText it has never seen ({size / 1e3:,.0f} kB): your GPT needs {ours:.2f} bits per byte, "
         f"gzip -9 needs {gzip_bits:.2f}, xz -9e needs {xz_bits:.2f}.",
         style="bold",
     )
-    console.print(f"({minutes}:{seconds:02d} minutes in all)\n")
+
+
+def _print_next(run: Path) -> None:
+    from gpt_kit.cli.display import console
+
     console.print("try next:")
     console.print(f"  gpt-kit generate {run} --prompt 'Return the number of' --seed 7")
     console.print(f"  gpt-kit info {run}")
