@@ -177,7 +177,7 @@ def _model_and_state(
     model.activation_checkpointing = training.activation_checkpointing
     if checkpoint is not None:
         task.files.read(checkpoint, model)
-    spread_model = spread(model, world, training)
+    spread_model = spread(model, world, training, task.objective)
     optimizers = Optimizers(model, training, device)
     state = TrainingState(data_order=task.data_order)
     if checkpoint is not None:

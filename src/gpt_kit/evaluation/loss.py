@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -22,7 +22,10 @@ class LossReport:
     """Negative log-likelihood, in nats, summed over `tokens` scored tokens."""
 
     nats: float
-    tokens: int
+    tokens: float
+    """How many, or their weight where they weigh unequally."""
+    others: dict[str, float] = field(default_factory=dict)
+    """The means of the objective's other parts, by name."""
 
     @property
     def mean(self) -> float:
@@ -61,22 +64,25 @@ def evaluate_loss(
     world: World = ALONE,
     objective: Objective = LANGUAGE_MODELLING,
 ) -> LossReport:
-    """Score every batch by the objective's first part, dealt out to the processes of `world`; all get the sums.
+    """Score every batch by all parts of the objective, dealt out to the processes of `world`; all get the sums.
 
     `progress` is called with the number of batches done. Raises: DataError when nothing is scored.
     """
-    nats, tokens = 0.0, 0
+    sums: list[float] = [0.0 for _ in objective.names]
+    counts: list[float] = [0 for _ in objective.names]
     with evaluation_mode(model):
         for number, batch in enumerate(_deal(batches, world), start=1):
-            tokens += int(objective.counts(batch)[0])
+            counts = [total + count for total, count in zip(counts, objective.counts(batch), strict=True)]
             moved = batch.to(device)
             with precision.autocast():
-                nats += objective.sums(model, moved)[0].item()
+                found = torch.stack(objective.sums(model, moved)).tolist()
+            sums = [total + value for total, value in zip(sums, found, strict=True)]
             progress(number * world.size)
-    nats, tokens = world.sum(nats), world.sum(tokens)
-    if tokens == 0:
+    sums, counts = [world.sum(total) for total in sums], [world.sum(total) for total in counts]
+    if counts[0] == 0:
         raise DataError("no token is scored: the evaluation text is empty, or all of its targets are masked")
-    return LossReport(nats, tokens)
+    means = {name: total / count for name, total, count in zip(objective.names, sums, counts, strict=True) if count}
+    return LossReport(sums[0], counts[0], {name: means[name] for name in objective.names[1:] if name in means})
 
 
 def _deal(batches: Iterable[Batch], world: World) -> Iterator[Batch]:

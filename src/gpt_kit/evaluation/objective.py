@@ -19,8 +19,10 @@ from gpt_kit.model import IGNORE_INDEX, GPTModel
 class Objective(Protocol):
     """loss = the sum over its parts of share * sum / count. What is called the loss of a validation text is the first part."""
 
+    names: tuple[str, ...]
+    """What each part is called where it is told, the first one "loss"."""
     shares: tuple[float, ...]
-    """Weight of each part in the loss."""
+    """Weight of each part in the loss; a part with 0 is only told."""
 
     def counts(self, batch: Batch) -> tuple[float, ...]:
         """What each part's sum is divided by, once it is added up over the whole batch."""
@@ -34,8 +36,6 @@ def batch_loss_sum(model: nn.Module, inputs: Tensor, targets: Tensor, document_i
 
     Raises: InputError when another module is asked to keep packed documents apart.
     """
-    if isinstance(model, LossSum | nn.parallel.DistributedDataParallel):
-        return model(inputs, targets, document_ids)  # type: ignore[no-any-return]
     if isinstance(model, GPTModel):
         return model.loss_sum(inputs, targets, document_ids=document_ids)
     if document_ids is not None:
@@ -44,21 +44,29 @@ def batch_loss_sum(model: nn.Module, inputs: Tensor, targets: Tensor, document_i
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
 
 
-class LossSum(nn.Module):
-    """`batch_loss_sum` as a module's forward, for DistributedDataParallel to be put around: it hooks into forward alone."""
+class ObjectiveSums(nn.Module):
+    """An objective's sums as a module's forward, for DistributedDataParallel to be put around: it hooks into forward alone."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, objective: Objective) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.objective = model, objective
 
-    def forward(self, inputs: Tensor, targets: Tensor, document_ids: Tensor | None = None) -> Tensor:
-        """Ids and targets (B, T) -> sum of nats, a scalar."""
-        return batch_loss_sum(self.model, inputs, targets, document_ids)
+    def forward(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Each part's sum over the batch."""
+        return self.objective.sums(self.model, batch)
+
+
+def objective_sums(model: nn.Module, objective: Objective, batch: Batch) -> tuple[Tensor, ...]:
+    """`objective.sums`, through the forward of a model that is spread over several processes."""
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        return model(batch)  # type: ignore[no-any-return]
+    return objective.sums(model, batch)
 
 
 class LanguageModelling:
     """The mean negative log-likelihood of the scored tokens, in nats."""
 
+    names: tuple[str, ...] = ("loss",)
     shares: tuple[float, ...] = (1.0,)
 
     def counts(self, batch: Batch) -> tuple[float, ...]:

@@ -10,12 +10,15 @@ from torch import Tensor, nn
 
 from gpt_kit.config import TrainingConfig
 from gpt_kit.errors import ConfigError
-from gpt_kit.evaluation import LossSum
+from gpt_kit.evaluation import LANGUAGE_MODELLING, Objective, ObjectiveSums
 from gpt_kit.model import GPTModel
 from gpt_kit.runtime import World, drop_gathered, gather, is_sharded, shard, share_gradients
 
+# What an objective may call beside forward.
+METHODS = ("loss_sum", "label_logits_and_loss_sum")
 
-def spread(model: GPTModel, world: World, config: TrainingConfig) -> nn.Module:
+
+def spread(model: GPTModel, world: World, config: TrainingConfig, objective: Objective = LANGUAGE_MODELLING) -> nn.Module:
     """What `optimizer_step` is to train. Every process gives the same weights; parameters may be others afterwards.
 
     Raises: ConfigError for Muon with FSDP2.
@@ -23,10 +26,10 @@ def spread(model: GPTModel, world: World, config: TrainingConfig) -> nn.Module:
     if world.size == 1:
         return model
     if config.parallel == "ddp":
-        return share_gradients(LossSum(model))
+        return share_gradients(ObjectiveSums(model, objective))
     if config.optimizer == "muon":
         raise ConfigError("training.optimizer muon needs whole matrices, which training.parallel fsdp cuts up. Use ddp, or adamw")
-    shard(model, model.blocks, methods=["loss_sum"])
+    shard(model, model.blocks, methods=[method for method in METHODS if hasattr(model, method)])
     return model
 
 

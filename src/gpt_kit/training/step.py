@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from gpt_kit.data import Batch
 from gpt_kit.errors import DataError
-from gpt_kit.evaluation import LANGUAGE_MODELLING, Objective, batch_loss_sum, evaluation_mode
+from gpt_kit.evaluation import LANGUAGE_MODELLING, Objective, batch_loss_sum, evaluation_mode, objective_sums
 from gpt_kit.model import IGNORE_INDEX
 from gpt_kit.runtime import ALONE, Precision, World, whole
 from gpt_kit.training.optimizers import Optimizers
@@ -67,7 +67,7 @@ def optimizer_step(
     for number, batch in enumerate((micro_batch.to(device) for micro_batch in micro_batches), start=1):
         with world.gradient_sync(model, enabled=number == len(micro_batches)):
             with precision.autocast():
-                loss = objective_loss(objective, objective.sums(model, batch), counts)
+                loss = objective_loss(objective, objective_sums(model, objective, batch), counts)
             scaled = precision.scaler.scale(loss * world.size)  # gradients are averaged over processes; world.size undoes it
             scaled.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
@@ -84,7 +84,7 @@ def optimizer_step(
 
 def objective_loss(objective: Objective, sums: Sequence[Tensor], counts: Sequence[float]) -> Tensor:
     """What some micro-batches add to the loss of their batch, of which `counts` are known."""
-    parts = [part / (max(count, 1) / share) for part, count, share in zip(sums, counts, objective.shares, strict=True)]
+    parts = [part * share / count for part, count, share in zip(sums, counts, objective.shares, strict=True) if count and share]
     return torch.stack(parts).sum() if len(parts) > 1 else parts[0]
 
 

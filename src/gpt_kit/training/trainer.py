@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from gpt_kit.config import Settings
 from gpt_kit.data import Batch, Batches, BatchSequence, ReadAhead
 from gpt_kit.errors import DiskFullError, GPTKitError
-from gpt_kit.evaluation import LANGUAGE_MODELLING, Objective, evaluate_loss
+from gpt_kit.evaluation import LANGUAGE_MODELLING, LossReport, Objective, evaluate_loss
 from gpt_kit.files import is_disk_full
 from gpt_kit.model import GPTModel
 from gpt_kit.runtime import (
@@ -226,10 +226,11 @@ class Trainer:
     def _evaluate(self) -> None:
         assert self.val_batches is not None
         state, last = self.state, self.state.step >= self.config.training.max_steps
-        val_loss = self._loss_over(self.val_batches)
-        record = {"val/loss": val_loss}
+        report = self._loss_over(self.val_batches)
+        val_loss = report.mean
+        record = {"val/loss": val_loss, **{f"val/{name}": value for name, value in report.others.items()}}
         if last and self.whole_val_batches is not None:
-            record["val/whole_loss"] = self._loss_over(self.whole_val_batches)
+            record["val/whole_loss"] = self._loss_over(self.whole_val_batches).mean
         if self.config.evaluation.sample_tokens and math.isfinite(val_loss):  # nothing can be drawn from a model that is not finite
             self._progress("sampling")
             model = gathered(self.model, self.world)
@@ -245,7 +246,7 @@ class Trainer:
         self._record(record)
         self._say(self.watch.after_evaluation(state.step, val_loss))
 
-    def _loss_over(self, batches: Batches) -> float:
+    def _loss_over(self, batches: Batches) -> LossReport:
         number_of_batches = len(batches)
 
         def progress(number: int) -> None:
@@ -255,7 +256,7 @@ class Trainer:
 
         return evaluate_loss(
             self.model, batches, precision=self.precision, device=self.device, progress=progress, world=self.world, objective=self.objective
-        ).mean
+        )
 
     def _is_evaluation_due(self) -> bool:
         step, last = self.state.step, self.config.training.max_steps
