@@ -20,6 +20,7 @@ VERBS = {
     "generate": "model + prompt -> text: gpt-kit generate runs/a --prompt 'Once upon a time'",
     "info": "what a model, a run or a corpus is: parameters, arithmetic, tokenizer, history",
     "doctor": "is this machine sound, and this corpus, and this model? gpt-kit doctor runs/a --data data/book",
+    "merge": "a model trained with LoRA -> one that needs no base: gpt-kit merge runs/a-lora runs/a-merged",
     "import": "published weights -> a folder of ours: gpt-kit import SRC DST",
 }
 

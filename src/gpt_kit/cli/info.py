@@ -45,6 +45,7 @@ def main(words: Sequence[str]) -> None:
     else:
         folder = locate_model(name)
         _print_model(str(folder), _config_of(folder))
+        _print_adapter(folder)
         _print_tokenizer(folder)
 
 
@@ -57,6 +58,7 @@ def _print_run(run: Path) -> None:
     try:
         folder = best_checkpoint(run)
         _print_model(str(folder), _config_of(folder))
+        _print_adapter(folder)
         _print_tokenizer(folder)
     except CheckpointError as error:
         if step_folders(run) or not (run / "config.toml").is_file():
@@ -105,6 +107,20 @@ def _print_model(title: str, config: ModelConfig) -> None:
     console.print(f"arithmetic  matrix products of the forward pass; a token of training takes three times as much: "
                   f"{counts.training_flops_per_token / 1e6:,.2f} MFLOP")  # fmt: skip
     console.print("memory      weights, gradients and AdamW's moments in float32; activations come on top")
+
+
+def _print_adapter(folder: Path) -> None:
+    """The counts above are those of the merged model; this is what the folder itself holds."""
+    from gpt_kit.cli.display import console
+    from gpt_kit.locate import base_of_adapter
+    from gpt_kit.weights import read_adapter
+
+    if base := base_of_adapter(folder):
+        adapter = read_adapter(folder, _config_of(base))
+        pairs = adapter.updates.values()
+        ranks = ", ".join(str(rank) for rank in sorted({len(a) for a, _ in pairs}))
+        numbers = sum(a.numel() + b.numel() for a, b in pairs)
+        console.print(f"LoRA        {numbers:,} parameters of rank {ranks}, alpha {adapter.alpha:g}, in {len(pairs)} layers of {base}")
 
 
 def _print_tokenizer(folder: Path) -> None:

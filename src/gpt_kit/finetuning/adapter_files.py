@@ -40,8 +40,6 @@ class AdapterFiles:
         found = {
             f"{layer}.lora_{letter}": tensor for layer, pair in adapter.updates.items() for letter, tensor in zip("AB", pair, strict=True)
         }
-        if model.head is None:
-            found = {name: tensor for name, tensor in found.items() if not name.startswith("head.")}  # a copy of the embedding's
         had = (adapter.alpha, adapter.dropout, {name: tensor.shape for name, tensor in found.items()})
         if had != (self.lora.alpha, self.lora.dropout, {name: tensor.shape for name, tensor in own.items()}):
             raise CheckpointError(f"{folder}: the run was started with other settings under [lora]. Resume with those it has")

@@ -61,19 +61,14 @@ class Adapter:
     """What it was trained with."""
     rank_stabilised: bool
     """peft's use_rslora (Kalajdzievski 2023)."""
+    unties: bool
+    """Whether the base's embedding and head are one matrix, and the update is of one of them alone. Of an update of both, the
+    embedding's stands here."""
 
     def factor(self, layer: str) -> float:
         """What B A is multiplied by."""
         rank = len(self.updates[layer][0])
         return self.alpha / (math.sqrt(rank) if self.rank_stabilised else rank)
-
-    @property
-    def learned_as_one(self) -> bool:
-        """Whether embedding and head have one update, as those of a tied pair that was trained as one, or neither has any."""
-        if EMBEDDING not in self.updates or HEAD not in self.updates:
-            return EMBEDDING not in self.updates and HEAD not in self.updates
-        (a, b), (head_a, head_b) = self.updates[EMBEDDING], self.updates[HEAD]
-        return a.T.equal(head_b) and b.T.equal(head_a)
 
 
 def write_adapter(folder: Path, config: ModelConfig, lora: LoraConfig, tensors: Mapping[str, Tensor], base: Path) -> None:
@@ -142,7 +137,25 @@ def read_adapter(folder: Path, config: ModelConfig) -> Adapter:
             raise CheckpointError(f"{folder / ADAPTER_FILE}: of {layer}, {found}; the base's weight is {shapes[f'{layer}.weight']}")
     if not updates:
         raise CheckpointError(f"{folder / ADAPTER_FILE}: holds no A and B. Save the adapter again")
-    return Adapter(updates, copies, settings["lora_alpha"], settings.get("lora_dropout", 0.0), bool(settings.get("use_rslora")))
+    as_one = _learned_as_one(updates)
+    if config.tie_word_embeddings and as_one:
+        updates.pop(HEAD, None)
+    return Adapter(
+        updates,
+        copies,
+        alpha=settings["lora_alpha"],
+        dropout=settings.get("lora_dropout", 0.0),
+        rank_stabilised=bool(settings.get("use_rslora")),
+        unties=config.tie_word_embeddings and not as_one,
+    )
+
+
+def _learned_as_one(updates: Mapping[str, tuple[Tensor, Tensor]]) -> bool:
+    """Whether embedding and head have the same update, as those of a tied pair that was trained as one, or neither has any."""
+    if EMBEDDING not in updates or HEAD not in updates:
+        return EMBEDDING not in updates and HEAD not in updates
+    (a, b), (head_a, head_b) = updates[EMBEDDING], updates[HEAD]
+    return a.T.equal(head_b) and b.T.equal(head_a)
 
 
 def _published_modules(config: ModelConfig) -> dict[str, str]:

@@ -15,7 +15,7 @@ import torch
 from gpt_kit.errors import CheckpointError
 from gpt_kit.files import MANIFEST, sha256_of_file, write_json
 from gpt_kit.locate import ADAPTER_CONFIG
-from gpt_kit.weights.adapter import EMBEDDING, HEAD, read_adapter
+from gpt_kit.weights.adapter import EMBEDDING, read_adapter
 from gpt_kit.weights.parameters import Weights, read_model_json
 
 BASE_FILE = "adapter_base.json"  # beside the adapter; not a key of adapter_config.json, for peft warns of keys that it does not know
@@ -32,13 +32,10 @@ def merge_adapter(folder: Path, base: Weights) -> Weights:
                 f"{folder}: brings a {layer} of its own that differs from the base's. gpt-kit adds A and B to the base only. "
                 "Let peft merge it: model.merge_and_unload().save_pretrained(FOLDER)"
             )
-    updates = dict(adapter.updates)
-    if config.tie_word_embeddings and adapter.learned_as_one:
-        updates.pop(HEAD, None)
-    elif config.tie_word_embeddings:
+    if adapter.unties:
         config = dataclasses.replace(config, tie_word_embeddings=False)
         tensors["head.weight"] = tensors["token_embedding.weight"]
-    for layer, (a, b) in updates.items():
+    for layer, (a, b) in adapter.updates.items():
         update = adapter.factor(layer) * (b @ a)
         tensors[f"{layer}.weight"] = tensors[f"{layer}.weight"] + (update.T if layer == EMBEDDING else update)
     return dataclasses.replace(base, config=config, tensors=tensors)
