@@ -27,7 +27,7 @@ from gpt_kit.model.cache import KVCache
 from gpt_kit.model.init import initialize
 from gpt_kit.model.layers import LayerNorm
 from gpt_kit.model.loss import linear_cross_entropy_sum
-from gpt_kit.model.mask import positions_from_mask, positions_in_documents, visible_keys
+from gpt_kit.model.mask import positions_from_mask, positions_in_documents, visible_in_trees, visible_keys
 from gpt_kit.model.positions import rotary_tables, sinusoids
 from gpt_kit.model.tied import TiedGradient, embed_tied, tied_gradient
 from gpt_kit.weights import load_weights, save_weights
@@ -81,10 +81,20 @@ class GPTModel(nn.Module):
         document_ids: Tensor | None = None,
         cache: KVCache | None = None,
         tied: TiedGradient | None = None,
+        *,
+        subtree_ends: Tensor | None = None,
     ) -> Tensor:
-        """(B, T) token ids -> (B, T, C): what the head reads. Arguments as for `forward`; `tied` is the loss's own (tied.py)."""
-        self._check_context(token_ids, cache)
-        visible, positions = self._attention_pattern(token_ids, attention_mask, document_ids, cache)
+        """(B, T) token ids -> (B, T, C): what the head reads. Arguments as for `forward`; `tied` is the loss's own (tied.py).
+
+        With `subtree_ends` (B, T) each row is a tree of texts that begin alike (`visible_in_trees`). No branch of it may be longer than
+        the context; T may.
+        """
+        if subtree_ends is None:
+            self._check_context(token_ids, cache)
+            visible, positions = self._attention_pattern(token_ids, attention_mask, document_ids, cache)
+        else:
+            visible = visible_in_trees(subtree_ends)
+            positions = visible[:, 0].sum(dim=-1) - 1  # as many as it continues
         rotary = rotary_tables(positions, self.config.head_width) if self.config.position_embedding == "rotary" else None
         x = self.embedding_dropout(self._embed(token_ids, positions, tied))
         for block in self.blocks:

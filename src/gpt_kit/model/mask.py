@@ -24,6 +24,16 @@ def visible_keys(num_queries: int, key_mask: Tensor, document_ids: Tensor | None
     return (visible | (keys == queries))[:, None]
 
 
+def visible_in_trees(ends: Tensor) -> Tensor:
+    """(B, 1, T, T) True where token t may look at token s of its own branch: itself and what it continues.
+
+    The tokens of a tree stand in preorder, each before all that continue it, and `ends` (B, T) says where those of each token end. So
+    s lies on the branch of t exactly if s <= t < ends[s].
+    """
+    tokens = torch.arange(ends.shape[1], device=ends.device)
+    return ((tokens <= tokens[:, None]) & (tokens[:, None] < ends[:, None, :]))[:, None]
+
+
 def positions_from_mask(key_mask: Tensor) -> Tensor:
     """(B, S) mask -> (B, S) positions that count real tokens only, so that left padding moves nothing."""
     return (key_mask.long().cumsum(dim=1) - 1).clamp(min=0)
