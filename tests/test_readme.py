@@ -1,5 +1,6 @@
 """Every command of the README runs as it stands there, in its order, on a small text and with a small model."""
 
+import io
 import re
 import runpy
 import shlex
@@ -35,6 +36,7 @@ def test_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
     GPTModel(create_model_config("gpt2", n_layer=1, n_embd=16, n_head=2, max_position_embeddings=8)).save_pretrained(hub)
     load_tokenizer("gpt2").save(hub)
     monkeypatch.setattr("gpt_kit.locate._download", lambda _name: hub)  # the only step that needs the network
+    monkeypatch.setattr("sys.stdin", io.StringIO("Hello\n"))  # for the chat
     commands = readme_commands()
     assert len(commands) >= 7
     for _, verb, *words in commands:

@@ -30,7 +30,7 @@ def stream(tokenizer: Tokenizer, ids: Sequence[int | None], stop: Sequence[str] 
         for token in ids:
             yield [token]
 
-    with patch("gpt_kit.generation.generate.generate_ids", script):
+    with patch("gpt_kit.generation.streaming.generate_ids", script):
         return list(stream_text(None, tokenizer, prompt, len(ids), stop=stop))  # type: ignore[arg-type]
 
 

@@ -4,13 +4,51 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 import tyro
 
 from gpt_kit.errors import ConfigError, DataError
 
+if TYPE_CHECKING:
+    from gpt_kit.generation import Sampling
+
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingArguments:
+    """How a model writes, for every command that lets it."""
+
+    max_new_tokens: int = 200
+    """Most tokens to write, 1 or more."""
+    temperature: float = 0.8
+    """Spread of the choice, 0 or more: logits are divided by it; 0 always takes the most probable token."""
+    top_k: int = 0
+    """Choose among the k most probable tokens, 1 or more; 0 means all."""
+    top_p: float = 1.0
+    """Choose among the most probable tokens that together have this probability, above 0 to 1; 1 means all."""
+    min_p: float = 0.0
+    """Choose among tokens at least this share as probable as the most probable one, 0 to 1; 0 means all."""
+    repetition_penalty: float = 1.0
+    """Above 1 makes tokens that already occur less probable, below 1 (above 0) more; 1 changes nothing."""
+    seed: int | None = None
+    """Seed of the choice, 0 to 2^63 - 1; the same seed gives the same text. Without one, every run differs."""
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:N or mps."""
+
+    def sampling(self) -> Sampling:
+        """Raises: ConfigError for settings out of range."""
+        from gpt_kit.generation import Sampling
+
+        return Sampling(
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+        )
 
 
 def parse(kind: type[T], verb: str, words: Sequence[str], default: T | None = None) -> T:

@@ -9,37 +9,21 @@ from typing import Annotated
 
 import tyro
 
-from gpt_kit.cli.arguments import parse, read_prompt
+from gpt_kit.cli.arguments import SamplingArguments, parse, read_prompt
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateArguments:
+class GenerateArguments(SamplingArguments):
     """Let a model continue a text."""
 
     model: tyro.conf.Positional[str]
     """A run, a checkpoint, a Hugging Face folder or hub name, or OpenAI's release files."""
     prompt: str = ""
     """The text to continue; '-' reads it from stdin; empty begins a new document."""
-    max_new_tokens: int = 200
-    """Most tokens to write, 1 or more."""
-    temperature: float = 0.8
-    """Spread of the choice, 0 or more: logits are divided by it; 0 always takes the most probable token."""
-    top_k: int = 0
-    """Choose among the k most probable tokens, 1 or more; 0 means all."""
-    top_p: float = 1.0
-    """Choose among the most probable tokens that together have this probability, above 0 to 1; 1 means all."""
-    min_p: float = 0.0
-    """Choose among tokens at least this share as probable as the most probable one, 0 to 1; 0 means all."""
-    repetition_penalty: float = 1.0
-    """Above 1 makes tokens that already occur less probable, below 1 (above 0) more; 1 changes nothing."""
     stop: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=())
     """End before this text appears, one character or more; may be given several times."""
     num_samples: int = 1
     """How many continuations to write, 1 or more, each with its own seed: seed, seed + 1, …"""
-    seed: int | None = None
-    """Seed of the choice, 0 to 2^63 - 1; the same seed gives the same text. Without one, every run differs."""
-    device: str = "auto"
-    """Where to compute: auto, cpu, cuda, cuda:N or mps."""
 
 
 def main(words: Sequence[str]) -> None:
@@ -47,7 +31,7 @@ def main(words: Sequence[str]) -> None:
     arguments = parse(GenerateArguments, "generate", words)
 
     from gpt_kit.errors import ConfigError
-    from gpt_kit.generation import Sampling, encode_prompt, stream_text
+    from gpt_kit.generation import encode_prompt, stream_text
     from gpt_kit.generation.sampling import check_seed
     from gpt_kit.locate import locate_model
     from gpt_kit.model import GPTModel
@@ -64,13 +48,7 @@ def main(words: Sequence[str]) -> None:
     seeds = [None if arguments.seed is None else arguments.seed + sample for sample in range(arguments.num_samples)]
     for seed in seeds:
         check_seed(seed)
-    sampling = Sampling(
-        temperature=arguments.temperature,
-        top_k=arguments.top_k,
-        top_p=arguments.top_p,
-        min_p=arguments.min_p,
-        repetition_penalty=arguments.repetition_penalty,
-    )
+    sampling = arguments.sampling()
     device = choose_device(arguments.device)
     folder = locate_model(arguments.model)
     tokenizer = load_tokenizer(folder)
