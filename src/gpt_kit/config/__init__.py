@@ -1,5 +1,6 @@
 """Settings: frozen dataclasses, the published shapes, and TOML + command line -> dataclass. No torch."""
 
+from gpt_kit.config.finetune import SftConfig, SftRun
 from gpt_kit.config.lora import LoraConfig, LoraTarget
 from gpt_kit.config.model import PRESETS, SHORT_NAMES, ModelConfig, create_model_config, fitting_heads
 from gpt_kit.config.run import (
@@ -28,6 +29,8 @@ __all__ = [
     "ModelConfig",
     "RunConfig",
     "Settings",
+    "SftConfig",
+    "SftRun",
     "TrainingConfig",
     "config_from_dict",
     "create_model_config",

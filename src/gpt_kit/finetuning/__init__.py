@@ -1,6 +1,8 @@
 """Teaching a finished model: what of it is trained, from outside (LoRA, freezing)."""
 
 from gpt_kit.finetuning.adapter_files import AdapterFiles
+from gpt_kit.finetuning.answers import write_answers
+from gpt_kit.finetuning.examples import encode_conversations, problem_of, refuse_unusable
 from gpt_kit.finetuning.freeze import FrozenReport, count_parameters, freeze, trainable_summary
 from gpt_kit.finetuning.lora import LoraEmbedding, LoraLinear, add_lora, lora_tensors
 
@@ -11,7 +13,11 @@ __all__ = [
     "LoraLinear",
     "add_lora",
     "count_parameters",
+    "encode_conversations",
     "freeze",
     "lora_tensors",
+    "problem_of",
+    "refuse_unusable",
     "trainable_summary",
+    "write_answers",
 ]
