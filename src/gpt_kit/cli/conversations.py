@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from rich.text import Text
 
-from gpt_kit.cli.display import console, note
+from gpt_kit.cli.display import note
 from gpt_kit.cli.finetune import steps_of
 from gpt_kit.cli.runs import Task, describe_model, start_run
-from gpt_kit.config import LoraConfig, SftConfig, SftRun
+from gpt_kit.config import SftConfig, SftRun
 from gpt_kit.data import Conversation, Example, ExampleBatches, ExampleEvaluation, read_conversations
+from gpt_kit.data.sources import Source
 from gpt_kit.errors import ConfigError, DataError
 from gpt_kit.finetuning import add_lora, encode_conversations, freeze, refuse_unusable, trainable_summary, write_answers
 from gpt_kit.locate import locate_model
@@ -32,7 +33,7 @@ SHOWN_TOKENS = 200  # of each
 def start_sft(config: SftRun, run: Path, resume: str = "") -> Trainer:
     """Fine-tune to the end. Raises as `start_run` does."""
 
-    def prepare(checkpoint: Path | None, precision: Precision, device: torch.device, world: World) -> SftTask:
+    def prepare(_checkpoint: Path | None, precision: Precision, device: torch.device, world: World) -> SftTask:
         folder = locate_model(config.sft.base)
         tokenizer = chat_tokenizer(load_tokenizer(folder))
         model = GPTModel.from_pretrained(folder)
@@ -51,7 +52,7 @@ def start_sft(config: SftRun, run: Path, resume: str = "") -> Trainer:
 
 def read_examples(config: SftConfig, tokenizer: Tokenizer) -> tuple[list[Example], list[Example], list[str]]:
     """Examples to learn from, examples set aside, and what there is to say about them. Raises: DataError where some cannot teach."""
-    skip = config.on_unusable == "skip" or (config.on_unusable == "auto" and is_on_hub(config.data))
+    skip = config.on_unusable == "skip" or (config.on_unusable == "auto" and Source(config.data).hub is not None)
     train = _read(config, config.data, skip)
     val = _read(config, config.val, skip) if config.val else []
     if not val and (number := round(len(train) * config.val_fraction)):
@@ -65,9 +66,9 @@ def read_examples(config: SftConfig, tokenizer: Tokenizer) -> tuple[list[Example
         if not skip:
             refuse_unusable(encoded, source)
         if encoded.unusable:
-            remarks.append(f"{source}: {len(encoded.unusable):,} conversations cannot teach and are left out, such as {encoded.unusable[0]}")
+            remarks.append(f"{source}: {len(encoded.unusable):,} cannot teach and are left out, such as {encoded.unusable[0]}")
         if encoded.shortened:
-            remarks.append(f"{source}: {encoded.shortened:,} long conversations lost the exchanges at their end that the context cannot hold")
+            remarks.append(f"{source}: {encoded.shortened:,} lost exchanges at their end, which the context cannot hold")
         parts.append(encoded.examples)
     if not parts[0]:
         raise DataError(f"{config.data}: no conversation is left to learn from")
@@ -112,8 +113,8 @@ class SftTask(Task):
         lines: list[str | Text] = [
             describe_model(self.config.model),
             f"        {trainable_summary(self.model)}",
-            f"text    {len(self.train):,} conversations to learn from, {len(self.val):,} to validate; {tokens:,} tokens, of which "
-            f"{trained:,} ({trained / tokens:.0%}) are learned; the longest has {longest:,}",
+            f"text    {len(self.train):,} conversations to learn from, {len(self.val):,} to validate ({self.tokenizer.name})",
+            f"        {tokens:,} tokens, of which {trained:,} ({trained / tokens:.0%}) are learned; the longest has {longest:,}",
             *(f"note: {remark}" for remark in self.remarks),
         ]
         for number, example in enumerate(self.train[:SHOWN], start=1):
@@ -150,5 +151,6 @@ def _checked_length(config: SftConfig, model: GPTModel) -> int:
 
 def _findable(config: SftConfig) -> SftConfig:
     """The settings with full paths, to be found from any folder."""
-    paths = {name: str(Path(value).resolve()) for name in ("base", "data", "val") if (value := getattr(config, name)) and Path(value).exists()}
+    paths: dict[str, Any] = {name: getattr(config, name) for name in ("base", "data", "val") if getattr(config, name)}
+    paths = {name: str(Path(path).resolve()) for name, path in paths.items() if Path(path).exists()}
     return dataclasses.replace(config, **paths)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.text import Text
 from torch import nn
 
 from gpt_kit.cli.display import LiveDisplay, console, note
@@ -85,7 +86,7 @@ class Task(ABC):
         """To train on; a fixed part of what validates, and all of it where that is more."""
 
     @abstractmethod
-    def facts(self) -> Sequence[str]:
+    def facts(self) -> Sequence[str | Text]:
         """Lines on model and data for whoever starts the run."""
 
     def write_sample(self, *sample: Any) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from gpt_kit.config import RunConfig, Settings
+from gpt_kit.config import Settings
 from gpt_kit.data import Batch
 from gpt_kit.errors import DeviceError
 from gpt_kit.evaluation import batch_loss_sum
@@ -17,6 +18,7 @@ from gpt_kit.runtime import Precision, World, free_memory, is_out_of_memory
 from gpt_kit.training.memory_probe import StepCounter, StepMemory, largest_micro_batch
 from gpt_kit.training.optimizers import Optimizers
 
+Run = TypeVar("Run", bound=Settings)
 CPU_FLOPS_AT_ONCE = 2e12  # some seconds of a laptop, and GPT-2 124M on 2,000 tokens: larger products are no faster there
 MEMORY_SHARE = 0.9  # of what is free; the rest is left to others
 HEAP_ALLOWANCE = 1.3  # of the counted bytes: scratch of the kernels, gaps between blocks
@@ -33,7 +35,7 @@ def micro_batch_rows(config: Settings, device: torch.device) -> int:
     return min(max(int(CPU_FLOPS_AT_ONCE / flops_per_window), 1), batch_size)
 
 
-def with_fitting_micro_batch(config: RunConfig, precision: Precision, device: torch.device, world: World) -> RunConfig:
+def with_fitting_micro_batch(config: Run, precision: Precision, device: torch.device, world: World) -> Run:
     """`training.micro_batch_size` "auto" -> the number that fits into everybody's free memory; other settings are left alone.
 
     Raises: DeviceError where not even one window does.
