@@ -19,7 +19,7 @@ from gpt_kit.config import SftConfig, SftRun
 from gpt_kit.data import Conversation, Example, ExampleBatches, ExampleEvaluation, read_conversations
 from gpt_kit.data.sources import Source
 from gpt_kit.errors import ConfigError, DataError
-from gpt_kit.finetuning import add_lora, encode_conversations, freeze, refuse_unusable, trainable_summary, write_answers
+from gpt_kit.finetuning import AdapterFiles, add_lora, encode_conversations, freeze, refuse_unusable, trainable_summary, write_answers
 from gpt_kit.locate import locate_model
 from gpt_kit.model import GPTModel
 from gpt_kit.runtime import Precision, World
@@ -44,6 +44,8 @@ def start_sft(config: SftRun, run: Path, resume: str = "") -> Trainer:
         whole = dataclasses.replace(config, model=model.config, sft=_findable(settings), training=training)
         whole = with_fitting_micro_batch(whole, precision, device, world)
         task = SftTask(whole, tokenizer, model, train, val, remarks)
+        if config.lora.rank:
+            task.files = AdapterFiles(config.lora, base_of_adapters(folder, model, tokenizer, run, world))
         world.agree({"conversations": str(task.data_order["conversations"])})
         return task
 
@@ -76,6 +78,18 @@ def read_examples(config: SftConfig, tokenizer: Tokenizer) -> tuple[list[Example
     if leaked := sum(tuple(example.ids) in known for example in parts[1]):
         remarks.append(f"{leaked:,} of {len(parts[1]):,} conversations to validate on are also learned from: the validation loss flatters")
     return parts[0], parts[1], remarks
+
+
+def base_of_adapters(folder: Path, model: GPTModel, tokenizer: Tokenizer, run: Path, world: World) -> Path:
+    """The Hugging Face folder that LoRA is added to: the one that was named or, where that is another model or none, RUN/base."""
+    if (folder / "model.safetensors").is_file() and load_tokenizer(folder).vocab_size >= tokenizer.vocab_size:
+        return folder
+    base = run / "base"
+    with world.main_first():
+        if world.is_main and not (base / "model.safetensors").is_file():
+            model.save_pretrained(base, end_of_text_id=tokenizer.end_of_text_id)
+            tokenizer.save(base)
+    return base
 
 
 class SftTask(Task):

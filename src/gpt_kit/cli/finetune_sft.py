@@ -14,6 +14,8 @@ from gpt_kit.cli.finetune import parse_run, run_folder, with_short_names
 from gpt_kit.config import CheckpointConfig, EvaluationConfig, LoggingConfig, LoraConfig, SftConfig, SftRun, TrainingConfig
 from gpt_kit.errors import ConfigError
 
+LORA_LEARNING_RATE = 2e-4  # small matrices that begin at zero want larger steps than weights that are nearly right
+
 
 @dataclass(frozen=True, kw_only=True)
 class SftArguments:
@@ -45,6 +47,8 @@ def main(words: Sequence[str]) -> None:
     sections = {name: getattr(arguments, name) for name in ("sft", "lora", "training", "evaluation", "checkpoints", "logging")}
     config = SftRun(**sections)
     config = dataclasses.replace(config, sft=with_short_names(config.sft, base=arguments.base, data=arguments.data, val=arguments.val))
+    if config.lora.rank and not (arguments.config or arguments.resume or any(word.startswith("--training.learning") for word in words)):
+        config = dataclasses.replace(config, training=dataclasses.replace(config.training, learning_rate=LORA_LEARNING_RATE))
     if not config.sft.base or not config.sft.data:
         missing = "a model to start from (--model)" if not config.sft.base else "conversations to learn from (--data)"
         raise ConfigError(f"finetune sft needs {missing}: gpt-kit finetune sft --model runs/a --data chats.jsonl --out runs/chat")

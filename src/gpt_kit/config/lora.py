@@ -16,7 +16,8 @@ class LoraConfig:
     """A target's weight W becomes W + alpha / rank * B A, of which only A (rank, in) and B (out, rank) are trained."""
 
     rank: int = 0
-    """Rows of A and columns of B, often 4 to 64; 0 means no LoRA: the weights themselves are trained."""
+    """Rows of A and columns of B, often 4 to 64; 0 means no LoRA: the weights themselves are trained.
+    With LoRA the usual learning rate is 2e-4."""
     alpha: float = 16.0
     """The update is multiplied by alpha / rank; above 0."""
     dropout: float = 0.0

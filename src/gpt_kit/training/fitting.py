@@ -24,14 +24,17 @@ MEMORY_SHARE = 0.9  # of what is free; the rest is left to others
 HEAP_ALLOWANCE = 1.3  # of the counted bytes: scratch of the kernels, gaps between blocks
 
 
-def micro_batch_rows(config: Settings, device: torch.device) -> int:
-    """Windows per forward pass: `training.micro_batch_size`; where that is 0 all of a batch, but on a CPU only some seconds' work."""
+def micro_batch_rows(config: Settings, device: torch.device, width: int = 0) -> int:
+    """Windows per forward pass: `training.micro_batch_size`; where that is 0 all of a batch, but on a CPU only some seconds' work.
+
+    `width` is the windows' length in tokens, 0 for the model's context.
+    """
     asked, batch_size = config.training.micro_batch_size, config.training.batch_size
     if asked and asked != "auto":
         return min(asked, batch_size)
     if device.type != "cpu":
         return batch_size
-    flops_per_window = count_model(config.model).training_flops_per_token * config.model.max_position_embeddings
+    flops_per_window = count_model(config.model).training_flops_per_token * (width or config.model.max_position_embeddings)
     return min(max(int(CPU_FLOPS_AT_ONCE / flops_per_window), 1), batch_size)
 
 

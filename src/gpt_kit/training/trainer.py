@@ -177,7 +177,7 @@ class Trainer:
             return optimizer_step(
                 self.spread_model or self.model,
                 self.optimizers,
-                batch.split(micro_batch_rows(self.config, self.device)),
+                batch.split(micro_batch_rows(self.config, self.device, batch.inputs.shape[1])),
                 max_grad_norm=self.config.training.max_grad_norm,
                 precision=self.precision,
                 device=self.device,
