@@ -6,6 +6,8 @@ from gpt_kit.data.bins import export_bins, refuse_large_vocabulary
 from gpt_kit.data.conversations import Conversation, read_conversations
 from gpt_kit.data.corpus import Corpus, absolute_source, corpus_settings, open_corpus
 from gpt_kit.data.instructions import InstructionDataset, create_instruction_collate_fn
+from gpt_kit.data.labelled import LabelledTexts, read_labelled
+from gpt_kit.data.labelled_batches import LabelledBatch, LabelledBatches, LabelledEvaluation, LabelledIds
 from gpt_kit.data.packing import Example, ExampleBatches, ExampleEvaluation, packed
 from gpt_kit.data.prepare import prepare_corpus
 from gpt_kit.data.pretraining import GPTPretrainingDataset, create_pretraining_dataloader
@@ -25,6 +27,11 @@ __all__ = [
     "ExampleEvaluation",
     "GPTPretrainingDataset",
     "InstructionDataset",
+    "LabelledBatch",
+    "LabelledBatches",
+    "LabelledEvaluation",
+    "LabelledIds",
+    "LabelledTexts",
     "ReadAhead",
     "ShardWriter",
     "TokenArray",
@@ -41,5 +48,6 @@ __all__ = [
     "prepare_corpus",
     "read_conversations",
     "read_documents",
+    "read_labelled",
     "refuse_large_vocabulary",
 ]

@@ -11,7 +11,7 @@ from gpt_kit.training.checkpoint import (
     set_aside_after,
 )
 from gpt_kit.training.curves import draw_loss_png, draw_loss_text, points_of
-from gpt_kit.training.files import WHOLE_MODEL, ModelFiles
+from gpt_kit.training.files import WHOLE_MODEL, ModelFiles, refuse_other_model
 from gpt_kit.training.fitting import affordable_rows, micro_batch_rows, with_fitting_micro_batch
 from gpt_kit.training.memory_probe import StepCounter, StepMemory, largest_micro_batch
 from gpt_kit.training.metrics import MetricsFile, Observer, Record, read_metrics
@@ -75,6 +75,7 @@ __all__ = [
     "points_of",
     "probe",
     "read_metrics",
+    "refuse_other_model",
     "restore_checkpoint",
     "restore_progress",
     "save_checkpoint",

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from gpt_kit.config import ModelConfig
 from gpt_kit.errors import CheckpointError
 from gpt_kit.model import GPTModel
 from gpt_kit.weights import load_weights, save_weights
@@ -44,14 +45,19 @@ class WholeModel:
     def read(self, folder: Path, model: GPTModel) -> None:
         """Raises: CheckpointError naming every setting in which the models differ."""
         weights = load_weights(folder, verify=False)
-        if weights.config != model.config:
-            changed = [
-                f"{f.name} is {getattr(model.config, f.name)}, was {getattr(weights.config, f.name)}"
-                for f in dataclasses.fields(weights.config)
-                if getattr(model.config, f.name) != getattr(weights.config, f.name)
-            ]
-            raise CheckpointError(f"{folder}: the run was started with another model ({'; '.join(changed)}). Resume with the same settings")
+        refuse_other_model(folder, weights.config, model.config)
         model.load_tensors(weights.tensors)
 
 
 WHOLE_MODEL = WholeModel()
+
+
+def refuse_other_model(folder: Path, had: ModelConfig, wanted: ModelConfig) -> None:
+    """Raises: CheckpointError naming every setting in which they differ."""
+    changed = [
+        f"{f.name} is {getattr(wanted, f.name)}, was {getattr(had, f.name)}"
+        for f in dataclasses.fields(had)
+        if getattr(wanted, f.name) != getattr(had, f.name)
+    ]
+    if changed:
+        raise CheckpointError(f"{folder}: the run was started with another model ({'; '.join(changed)}). Resume with the same settings")
