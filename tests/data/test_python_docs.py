@@ -12,9 +12,8 @@ from textwrap import dedent
 
 import pytest
 
-from gpt_kit.data import python_docs
+from gpt_kit.data import Document, python_docs
 from gpt_kit.data.python_docs import read_python_docs
-from gpt_kit.data.readers import Document
 
 
 @pytest.fixture(scope="module")
