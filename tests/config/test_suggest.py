@@ -32,7 +32,7 @@ def test_a_slip_is_recognised(got: str, known: list[str], meant: str) -> None:
     assert did_you_mean(got, known) == f" (did you mean {meant!r}?)"
 
 
-@pytest.mark.parametrize("got", ["foo", "bar", "x", "", "llama", "chat", "sample", "resume", "n_layer", "epochs"])
+@pytest.mark.parametrize("got", ["foo", "bar", "x", "", "llama", "yaml", "sample", "resume", "n_layer", "epochs"])
 @pytest.mark.parametrize("known", [MODELS, VERBS, SETTINGS], ids=["models", "verbs", "settings"])
 def test_a_word_of_its_own_gets_no_suggestion(got: str, known: list[str]) -> None:
     assert did_you_mean(got, known) == ""

@@ -90,7 +90,7 @@ def test_shares_of_several_processes_add_up_to_the_batch(batches: LabelledBatche
     for n in (0, 7, 99):
         whole = batches.batch(n)
         shares = [batches.batch(n, rank, size) for rank in range(size)]
-        assert len({len(share.inputs) for share in shares}) == 1
+        assert {share.inputs.shape[1] for share in shares} == {whole.inputs.shape[1]} and len({len(share.inputs) for share in shares}) == 1
         counted = [number for share in shares for number, label in zip(numbers(share), share.labels.tolist(), strict=True) if label != NOT]
         assert sorted(counted) == sorted(numbers(whole))
         assert sum(share.num_scored for share in shares) == whole.num_scored

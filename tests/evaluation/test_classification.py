@@ -11,8 +11,9 @@ import pytest
 from gpt_kit.data.labelled import LabelledTexts
 from gpt_kit.errors import DataError
 from gpt_kit.evaluation.bag_of_words import BagOfWords
-from gpt_kit.evaluation.classification import Figure, classification_figures, confusion_matrix
+from gpt_kit.evaluation.classification import classification_figures, confusion_matrix
 from gpt_kit.evaluation.confusion import confusion_lines, draw_confusion_png
+from gpt_kit.evaluation.statistics import Figure
 
 
 def answers(count: int, num_labels: int, seed: int = 0) -> tuple[list[int], list[int]]:
@@ -24,7 +25,7 @@ def answers(count: int, num_labels: int, seed: int = 0) -> tuple[list[int], list
 
 
 def figures(labels: list[int], given: list[int], num_labels: int) -> dict[str, Figure]:
-    return {figure.name: figure for figure in classification_figures(confusion_matrix(labels, given, num_labels))}
+    return {figure.metric: figure for figure in classification_figures(confusion_matrix(labels, given, num_labels))}
 
 
 def test_two_labels_by_hand() -> None:
@@ -69,7 +70,7 @@ def test_standard_errors_are_those_of_the_bootstrap(num_labels: int) -> None:
 def test_what_cannot_be_divided_is_zero_and_one_example_has_no_standard_error() -> None:
     always = figures([0, 1, 0], [0, 0, 0], 2)
     assert (always["f1"].value, always["matthews"].value) == (0, 0)
-    assert math.isnan(figures([1], [1], 2)["accuracy"].stderr)
+    assert figures([1], [1], 2)["accuracy"].stderr is None
     with pytest.raises(DataError, match="no example"):
         confusion_matrix([], [], 2)
 

@@ -18,6 +18,7 @@ VERBS = {
     "train": "corpus (or raw text) -> a trained model: gpt-kit train --data data/book --model gpt2-small --out runs/a",
     "plan": "the same settings -> memory, time, tokens and disk of that run, after a probe of some seconds",
     "finetune": "a model -> one that answers or judges: gpt-kit finetune sft --model runs/a --data chats.jsonl --out runs/chat",
+    "classify": "a classifier + texts -> their labels: gpt-kit classify runs/labels 'a fine film'",
     "generate": "model + prompt -> text: gpt-kit generate runs/a --prompt 'Once upon a time'",
     "eval": "model + tasks -> figures with standard errors: gpt-kit eval runs/a --tasks perplexity --data valid.txt",
     "chat": "talk with a model that was taught to answer: gpt-kit chat runs/chat",

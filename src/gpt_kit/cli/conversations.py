@@ -13,12 +13,12 @@ import torch
 from rich.text import Text
 
 from gpt_kit.cli.display import note
-from gpt_kit.cli.finetune import steps_of
+from gpt_kit.cli.finetune import checked_length, findable, steps_of
 from gpt_kit.cli.runs import Task, describe_model, start_run
 from gpt_kit.config import SftConfig, SftRun
 from gpt_kit.data import Conversation, Example, ExampleBatches, ExampleEvaluation, read_conversations
 from gpt_kit.data.sources import Source
-from gpt_kit.errors import ConfigError, DataError
+from gpt_kit.errors import DataError
 from gpt_kit.finetuning import AdapterFiles, add_lora, encode_conversations, freeze, refuse_unusable, trainable_summary, write_answers
 from gpt_kit.locate import locate_model
 from gpt_kit.model import GPTModel
@@ -38,10 +38,12 @@ def start_sft(config: SftRun, run: Path, resume: str = "") -> Trainer:
         tokenizer = chat_tokenizer(load_tokenizer(folder))
         model = GPTModel.from_pretrained(folder)
         model.resize_vocabulary(max(model.config.vocab_size, tokenizer.vocab_size))
-        settings = dataclasses.replace(config.sft, max_length=_checked_length(config.sft, model))
+        settings = dataclasses.replace(
+            config.sft, max_length=checked_length("sft", config.sft.max_length, model.config.max_position_embeddings)
+        )
         train, val, remarks = read_examples(settings, tokenizer)
         training = steps_of(settings.epochs, len(train), config.training)
-        whole = dataclasses.replace(config, model=model.config, sft=_findable(settings), training=training)
+        whole = dataclasses.replace(config, model=model.config, sft=findable(settings), training=training)
         whole = with_fitting_micro_batch(whole, precision, device, world)
         task = SftTask(whole, tokenizer, model, train, val, remarks)
         if config.lora.rank:
@@ -154,17 +156,3 @@ def in_colour(example: Example, tokenizer: Tokenizer) -> Text:
 
 def _read(config: SftConfig, source: str, skip: bool) -> list[Conversation]:
     return read_conversations(source, config.template, on_damaged="skip" if skip else "error", note=note)
-
-
-def _checked_length(config: SftConfig, model: GPTModel) -> int:
-    context = model.config.max_position_embeddings
-    if config.max_length > context:
-        raise ConfigError(f"sft.max_length is {config.max_length}, but this model's context is {context}. Lower it, or leave it out")
-    return config.max_length or context
-
-
-def _findable(config: SftConfig) -> SftConfig:
-    """The settings with full paths, to be found from any folder."""
-    paths: dict[str, Any] = {name: getattr(config, name) for name in ("base", "data", "val") if getattr(config, name)}
-    paths = {name: str(Path(path).resolve()) for name, path in paths.items() if Path(path).exists()}
-    return dataclasses.replace(config, **paths)

@@ -77,7 +77,9 @@ class LiveDisplay:
             self.progress_bar.update(self.task, figures=self.figures)
         elif "val/loss" in record or step >= self.next_line:
             self.next_line = step + self.max_steps // PLAIN_LINES
-            shown = [f"{name} {record[name]:.3f}" for name in ("train/loss", "val/loss", "val/whole_loss") if name in record]
+            shown = [
+                f"{name} {record[name]:.3f}" for name in ("train/loss", "val/loss", "val/whole_loss", "val/accuracy") if name in record
+            ]
             if "tokens_per_second" in record:
                 shown.append(f"{record['tokens_per_second']:,.0f} tokens/s")
             console.print(f"step {step}/{self.max_steps}: {', '.join(shown)}, {self._left(step)}")

@@ -6,12 +6,12 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from gpt_kit.cli.arguments import parse
+from gpt_kit.cli.figures import evaluations_file, print_evaluations
 
 if TYPE_CHECKING:
     from gpt_kit.evaluation.records import Evaluation
@@ -28,15 +28,10 @@ class EvalArguments:
     model: tyro.conf.Positional[str]
     """A run, a checkpoint, a Hugging Face folder or hub name, or OpenAI's release files."""
     tasks: str
-    """One or several, with commas between: perplexity, arc_easy, arc_challenge, hellaswag, sst2."""
+    """One or several, with commas between: perplexity."""
     data: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=())
-    """What a task reads: FILE where there is one task, TASK=FILE for one of several; may be given several times. Of perplexity any text
-    that gpt-kit prepare takes; of questions .jsonl, .json or .parquet with the columns of the dataset on the hub, which is read
-    otherwise."""
-    num_fewshot: int = 0
-    """Examples with their answers before each question."""
-    fewshot_data: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=())
-    """Where the examples come from: a file as for --data; otherwise the training rows on the hub."""
+    """What a task reads: FILE where there is one task, TASK=FILE for one of several; may be given several times. perplexity takes any
+    text that gpt-kit prepare does."""
     stride: int = 0
     """Of perplexity, in tokens: how many each window scores anew, 1 to the model's context; 0 means the context: plain perplexity."""
     limit: int = 0
@@ -56,28 +51,21 @@ def main(words: Sequence[str]) -> None:
     """Run the tasks one after the other; what one has found is kept if the next one fails."""
     arguments = parse(EvalArguments, "eval", words)
 
-    from gpt_kit.errors import ConfigError
     from gpt_kit.evaluation.records import append_evaluations, weights_sha256
     from gpt_kit.locate import locate_model
     from gpt_kit.runtime import keep_freed_memory
 
-    tasks = [name.strip() for name in arguments.tasks.split(",") if name.strip()]
-    if not tasks:
-        raise ConfigError("--tasks names no task. Give one or several, with commas between, such as perplexity")
-    data = _files_of(tasks, arguments.data, "--data")
-    examples = _files_of(tasks, arguments.fewshot_data, "--fewshot-data")
+    tasks = _tasks_and_data(arguments)
     keep_freed_memory()
     folder = locate_model(arguments.model)
     file = _results_file(arguments, folder)
     runner = _runner(arguments, folder)
     identity = {"model": str(folder), "model_sha256": weights_sha256(folder), "command": shlex.join(["gpt-kit", "eval", *words])}
-    for task in tasks:
-        with _Display(task) as display:
-            evaluations = runner.run(task, data.get(task, ""), examples.get(task, ""), display)
-        for evaluation in evaluations:
-            _print(evaluation)
+    for task, data in tasks:
+        evaluation = _with_progress(runner, task, data)
+        print_evaluations([evaluation])
         if file:
-            append_evaluations(file, evaluations, **identity)
+            append_evaluations(file, [evaluation], **identity)
     if file:
         print(f"added to {file}")
 
@@ -90,77 +78,47 @@ def _runner(arguments: EvalArguments, folder: Path) -> TaskRunner:
     from gpt_kit.runtime import choose_device, choose_precision
     from gpt_kit.tokenizers import load_tokenizer
 
-    for name, least in (("limit", 0), ("num_fewshot", 0), ("batch_tokens", 1)):
-        if (value := getattr(arguments, name)) < least:
-            raise ConfigError(f"--{name.replace('_', '-')} must be {least} or more; got {value}")
+    if arguments.limit < 0 or arguments.batch_tokens < 1:
+        raise ConfigError(f"--limit must be 0 or more and --batch-tokens 1 or more; got {arguments.limit} and {arguments.batch_tokens}")
     device = choose_device(arguments.device)
     precision = choose_precision(arguments.precision, device)
     tokenizer = load_tokenizer(folder)
     model = GPTModel.from_pretrained(folder).to(device)
     scorer = Scorer(model=model, precision=precision, batch_tokens=arguments.batch_tokens)
-    return TaskRunner(scorer=scorer, tokenizer=tokenizer, stride=arguments.stride, limit=arguments.limit, num_fewshot=arguments.num_fewshot)
+    return TaskRunner(scorer=scorer, tokenizer=tokenizer, stride=arguments.stride, limit=arguments.limit)
 
 
-def _files_of(tasks: list[str], words: Sequence[str], flag: str) -> dict[str, str]:
-    """Task -> its file. Raises: ConfigError for a file that is nobody's."""
+def _tasks_and_data(arguments: EvalArguments) -> list[tuple[str, str]]:
+    """Each task with the --data that is its own. Raises: ConfigError for one that is nobody's."""
     from gpt_kit.errors import ConfigError
 
-    files = {}
-    for word in words:
-        name, is_named, file = word.partition("=")
+    tasks = [name.strip() for name in arguments.tasks.split(",") if name.strip()]
+    if not tasks:
+        raise ConfigError("--tasks names no task. Give one or several, with commas between, such as perplexity")
+    data: dict[str, str] = {}
+    for word in arguments.data:
+        name, is_named, source = word.partition("=")
         if is_named and name in tasks:
-            files[name] = file
+            data[name] = source
         elif len(tasks) == 1:
-            files[tasks[0]] = word
+            data[tasks[0]] = word
         else:
-            raise ConfigError(f"{flag} {word}: whose is it? Of several tasks ({', '.join(tasks)}), name one: {flag} {tasks[0]}={word}")
-    return files
+            raise ConfigError(f"--data {word}: whose is it? Of several tasks ({', '.join(tasks)}), name one: --data {tasks[:1][0]}={word}")
+    return [(name, data.get(name, "")) for name in tasks]
 
 
 def _results_file(arguments: EvalArguments, folder: Path) -> Path | None:
-    from gpt_kit.evaluation.records import EVALUATIONS
-    from gpt_kit.locate import run_of
-
     if arguments.out:
         return Path(arguments.out).expanduser()
-    run = run_of(Path(arguments.model).expanduser()) or (run_of(folder.parent) if folder.parent.name == "checkpoints" else None)
-    return run / EVALUATIONS if run else None
+    return evaluations_file(arguments.model, folder)
 
 
-class _Display:
-    """How much of a task is done, while it runs in a terminal."""
+def _with_progress(runner: TaskRunner, task: str, data: str) -> Evaluation:
+    from rich.progress import Progress, SpinnerColumn, TextColumn
 
-    def __init__(self, task: str) -> None:
-        from rich.progress import Progress, SpinnerColumn, TextColumn
+    from gpt_kit.cli.display import console
 
-        from gpt_kit.cli.display import console
-
-        columns = SpinnerColumn(), TextColumn("[bold]{task.description}"), TextColumn("{task.completed:,.0f} {task.fields[unit]} scored")
-        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._bar.add_task(task, total=None, unit="")
-
-    def __enter__(self) -> _Display:
-        self._bar.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._bar.stop()
-
-    def __call__(self, done: int, unit: str) -> None:
-        self._bar.update(self._task, completed=done, unit=unit)
-
-
-def _print(evaluation: Evaluation) -> None:
-    from rich.table import Table
-
-    from gpt_kit.cli.display import console, note
-
-    table = Table("task", "metric", "value", "± standard error", "over", box=None, pad_edge=False)
-    for column in table.columns[2:4]:
-        column.justify = "right"
-    for figure in evaluation.figures:
-        error = "unknown" if figure.stderr is None else f"± {figure.stderr:.4f}"
-        table.add_row(evaluation.task, figure.metric, f"{figure.value:.4f}", error, f"{figure.count:,} {figure.unit}")
-    console.print(table)
-    if truncated := evaluation.settings.get("truncated"):
-        note(f"{truncated:,} answers were scored after the end of their question only: the two are longer than this model's context")
+    columns = SpinnerColumn(), TextColumn("[bold]{task.description}"), TextColumn("{task.completed:,.0f} {task.fields[unit]} scored")
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        shown = bar.add_task(task, total=None, unit="")
+        return runner.run(task, data, lambda done, unit: bar.update(shown, completed=done, unit=unit))

@@ -67,6 +67,19 @@ def run_folder(out: Path | None, base: str, kind: str) -> Path:
     return free_folder(Path("runs") / f"{Path(base).name or 'model'}-{kind}")
 
 
+def findable(section: T) -> T:
+    """A section whose base, data and val are full paths, to be found from any folder."""
+    paths = {name: getattr(section, name) for name in ("base", "data", "val") if getattr(section, name)}
+    return with_short_names(section, **{name: str(Path(path).resolve()) for name, path in paths.items() if Path(path).exists()})
+
+
+def checked_length(kind: str, max_length: int, context: int) -> int:
+    """The most tokens of an example. Raises: ConfigError for more than the model's context."""
+    if max_length > context:
+        raise ConfigError(f"{kind}.max_length is {max_length}, but this model's context is {context}. Lower it, or leave it out")
+    return max_length or context
+
+
 def steps_of(epochs: float, examples: int, training: Any) -> Any:
     """The training section with as many steps as the epochs need, unless it asks for fewer."""
     steps = max(1, -(-int(epochs * examples) // training.batch_size))

@@ -46,12 +46,13 @@ def main(words: Sequence[str]) -> None:
         folder = locate_model(name)
         _print_model(str(folder), _config_of(folder))
         _print_adapter(folder)
+        _print_labels(folder)
         _print_tokenizer(folder)
 
 
 def _print_run(run: Path) -> None:
     from gpt_kit.cli.display import console
-    from gpt_kit.config import load_run_config
+    from gpt_kit.config import RunConfig, SftRun, load_any_run
     from gpt_kit.errors import CheckpointError
     from gpt_kit.locate import best_checkpoint, step_folders
 
@@ -59,19 +60,26 @@ def _print_run(run: Path) -> None:
         folder = best_checkpoint(run)
         _print_model(str(folder), _config_of(folder))
         _print_adapter(folder)
+        _print_labels(folder)
         _print_tokenizer(folder)
     except CheckpointError as error:
         if step_folders(run) or not (run / "config.toml").is_file():
             raise
-        config = load_run_config(run / "config.toml")
+        config = load_any_run(run / "config.toml")
         _print_model(str(run), config.model)
         console.print(f"checkpoint  none: {error}")
     if (run / "config.toml").is_file():
-        config = load_run_config(run / "config.toml")
+        config = load_any_run(run / "config.toml")
         training = config.training
-        console.print(f"text        {config.data.source}, tokenizer {config.data.tokenizer}")
+        if isinstance(config, RunConfig):
+            console.print(f"text        {config.data.source}, tokenizer {config.data.tokenizer}")
+        else:
+            learned = config.sft if isinstance(config, SftRun) else config.classify
+            console.print(f"base        {learned.base}")
+            console.print(f"text        {learned.data}")
+        what = "windows" if isinstance(config, RunConfig) else "examples"
         console.print(
-            f"training    {training.max_steps:,} steps of {training.batch_size} windows, {training.optimizer}, "
+            f"training    {training.max_steps:,} steps of {training.batch_size} {what}, {training.optimizer}, "
             f"learning rate {training.learning_rate:g}"
         )
     _print_history(run)
@@ -121,6 +129,16 @@ def _print_adapter(folder: Path) -> None:
         ranks = ", ".join(str(rank) for rank in sorted({len(a) for a, _ in pairs}))
         numbers = sum(a.numel() + b.numel() for a, b in pairs)
         console.print(f"LoRA        {numbers:,} parameters of rank {ranks}, alpha {adapter.alpha:g}, in {len(pairs)} layers of {base}")
+
+
+def _print_labels(folder: Path) -> None:
+    """What a classifier chooses among."""
+    from gpt_kit.cli.display import console
+    from gpt_kit.files import read_json
+
+    names = (read_json(folder / "config.json") if (folder / "config.json").is_file() else {}).get("id2label")
+    if names:
+        console.print(f"labels      {', '.join(map(str, names.values()))}")
 
 
 def _print_tokenizer(folder: Path) -> None:

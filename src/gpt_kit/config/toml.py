@@ -35,8 +35,13 @@ def load_config(kind: type[T], path: Path | None = None, *, preset: str | None =
     """The same for any kind of run: a dataclass of sections, such as those of fine-tuning."""
     if path is None:
         return config_from_dict(kind, {}, preset=preset)
+    return config_from_dict(kind, read_toml(path), preset=preset, where=f"{path}: ")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The parsed file. Raises: ConfigError where there is none, or it is damaged."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file") from None
     except IsADirectoryError:
@@ -45,7 +50,6 @@ def load_config(kind: type[T], path: Path | None = None, *, preset: str | None =
         raise ConfigError(f"{path}: not valid TOML ({error})") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    return config_from_dict(kind, content, preset=preset, where=f"{path}: ")
 
 
 def config_from_dict(kind: type[T], content: dict[str, Any], *, preset: str | None = None, where: str = "") -> T:

@@ -45,6 +45,11 @@ class LabelledTexts:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def only(self, numbers: Sequence[int]) -> LabelledTexts:
+        """Some of them."""
+        texts, labels, places = (tuple(column[i] for i in numbers) for column in (self.texts, self.labels, self.places))
+        return LabelledTexts(texts, labels, self.names, places)  # type: ignore[arg-type]
+
     @property
     def counts(self) -> list[int]:
         """Texts of each label."""

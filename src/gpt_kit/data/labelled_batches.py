@@ -70,9 +70,9 @@ class LabelledIds:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def batch(self, chosen: Sequence[int] | NDArray[np.int64], pad_token_id: int) -> LabelledBatch:
-        """These texts. The language model learns each one's next tokens, and that it ends."""
-        width = int(self.lengths[chosen].max())
+    def batch(self, chosen: Sequence[int] | NDArray[np.int64], pad_token_id: int, width: int = 0) -> LabelledBatch:
+        """These texts, `width` tokens wide or more. The language model learns each one's next tokens, and that it ends."""
+        width = max(width, int(self.lengths[chosen].max()))
         inputs, targets = torch.full((len(chosen), width), pad_token_id), torch.full((len(chosen), width), IGNORED)
         end = IGNORED if self.end_of_text_id is None else self.end_of_text_id
         for row, number in enumerate(chosen):
@@ -103,7 +103,8 @@ class LabelledBatches:
         """Batch `number`, or what process `rank` of `size` takes of it: all take equally many, where some are wanting of no account."""
         chosen = self._chosen(number)
         taken = np.arange(rank, size * -(-len(chosen) // size), size)  # every size-th, so that all get short and long ones
-        batch = self.data.batch(chosen[np.minimum(taken, len(chosen) - 1)], self.pad_token_id)
+        width = int(self.data.lengths[chosen].max())  # everybody's, for the width decides how many micro-batches there are
+        batch = self.data.batch(chosen[np.minimum(taken, len(chosen) - 1)], self.pad_token_id, width)
         wanting = torch.from_numpy(taken >= len(chosen))
         batch.targets[wanting], batch.labels[wanting] = IGNORED, IGNORED
         return batch

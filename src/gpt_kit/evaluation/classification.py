@@ -8,31 +8,16 @@ any number of them. For the accuracy it is sqrt(p · (1 - p) / (n - 1)) to the l
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpt_kit.errors import DataError
+from gpt_kit.evaluation.statistics import Figure
 
 Confusion = NDArray[np.int64]
 """(N, N): how often label i (row) got the answer j (column)."""
 Measure = Callable[[Confusion], float]
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A measured number, and what it rests on."""
-
-    name: str
-    value: float
-    stderr: float
-    """Standard error, in the unit of `value`."""
-    count: int
-    """Examples."""
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.value:.4f} ± {self.stderr:.4f} (n = {self.count:,})"
 
 
 def confusion_matrix(labels: Sequence[int], given: Sequence[int], num_labels: int) -> Confusion:
@@ -51,7 +36,7 @@ def classification_figures(confusion: Confusion) -> list[Figure]:
     f1 = ("f1", f1_of_label_1) if len(confusion) == 2 else ("macro_f1", macro_f1)
     measures: list[tuple[str, Measure]] = [("accuracy", accuracy), f1, ("matthews", matthews)]
     count = int(confusion.sum())
-    return [Figure(name, measure(confusion), _jackknife(measure, confusion), count) for name, measure in measures]
+    return [Figure(name, measure(confusion), _jackknife(measure, confusion), count, "texts") for name, measure in measures]
 
 
 def accuracy(confusion: Confusion) -> float:
@@ -82,10 +67,10 @@ def _f1(confusion: Confusion) -> NDArray[np.float64]:
     return np.asarray(2 * np.diag(confusion) / np.maximum(occurring_or_given, 1))
 
 
-def _jackknife(measure: Measure, confusion: Confusion) -> float:
+def _jackknife(measure: Measure, confusion: Confusion) -> float | None:
     count = int(confusion.sum())
     if count < 2:
-        return float("nan")
+        return None
     left_out = []
     for cell in zip(*np.nonzero(confusion), strict=True):
         without = confusion.copy()
