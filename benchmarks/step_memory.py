@@ -1,8 +1,9 @@
 """Peak memory of training GPT-2 124M on the CPU, and of its head and loss beside torch's `linear_cross_entropy`.
 
 Every figure is the largest resident set (ru_maxrss) of a fresh process: Python, torch, weights, optimizer and all. A step is B = 4,
-T = 512 with AdamW; the loss is that of 2,048 rows of width 768 over 50,304 words, forwards and backwards. "auto" is the default
-precision: bf16 where the CPU computes it in hardware. Processes alternate; medians.
+T = 512 with AdamW, of all weights or of LoRA's alone (rank 8, every layer of the blocks); the loss is that of 2,048 rows of width 768
+over 50,304 words, forwards and backwards. "auto" is the default precision: bf16 where the CPU computes it in hardware. Processes
+alternate; medians.
 
     python benchmarks/step_memory.py [--steps 10] [--rounds 3]
 """
@@ -25,11 +26,12 @@ CONFIG = Path(__file__).parent.parent / "configs" / "gpt2-small.toml"
 B, T, C, V = 4, 512, 768, 50304
 
 
-def step(precision_name: str) -> Callable[[], None]:
+def step(lora_rank: int, precision_name: str) -> Callable[[], None]:
     import torch
 
-    from gpt_kit.config import load_run_config
+    from gpt_kit.config import LoraConfig, load_run_config
     from gpt_kit.data.batches import make_batch
+    from gpt_kit.finetuning import add_lora
     from gpt_kit.model import GPTModel
     from gpt_kit.runtime import choose_precision
     from gpt_kit.training import Optimizers, optimizer_step
@@ -37,6 +39,7 @@ def step(precision_name: str) -> Callable[[], None]:
     device = torch.device("cpu")
     config = load_run_config(CONFIG)
     model = GPTModel(config.model)
+    add_lora(model, LoraConfig(rank=lora_rank))
     optimizers = Optimizers(model, config.training, device)
     precision = choose_precision(precision_name, device)
     batch = make_batch(torch.randint(0, 50257, (B, T + 1)).numpy())
@@ -72,7 +75,8 @@ CASES: dict[str, Callable[[], Callable[[], None]]] = {
     f"{what}, {precision}": partial(function, *of, precision)
     for precision in ("auto", "float32")
     for what, function, of in [
-        ("step", step, ()),
+        ("step", step, (0,)),
+        ("step, LoRA", step, (8,)),
         *((f"loss, {whose}", loss, (whose,)) for whose in ("ours", "torch's", "torch's, chunked")),
     ]
 }

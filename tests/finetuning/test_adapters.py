@@ -46,7 +46,7 @@ def base_of(tiny_config: Callable[..., ModelConfig], random_model: Make, tmp_pat
     """A random model of some shape, and the folder it was saved to."""
 
     def make(shape: str) -> tuple[GPTModel, Path]:
-        model = random_model(tiny_config(**SHAPES[shape]))
+        model = random_model(tiny_config(**{"rotary": {"position_embedding": "rotary"}, **SHAPES}[shape]))
         model.save_pretrained(tmp_path / "base")
         return model, tmp_path / "base"
 
@@ -145,7 +145,7 @@ def test_we_open_pefts_adapters(
 
 def test_a_checkpoint_gives_back_a_and_b_to_the_bit(base_of: Callable[..., tuple[GPTModel, Path]], tmp_path: Path) -> None:
     """With what pads the vocabulary left out. Another base, or other settings, are refused before anything is changed."""
-    for shape in SHAPES:
+    for shape in (*SHAPES, "rotary"):
         model, base = base_of(shape)
         lora = LoraConfig(rank=3, alpha=0.7, dropout=0.25, targets=all_targets(model))
         with_random_adapter(model, lora)
@@ -154,6 +154,7 @@ def test_a_checkpoint_gives_back_a_and_b_to_the_bit(base_of: Callable[..., tuple
         again.load_tensors(load_weights(base).tensors)
         add_lora(again, lora)
         AdapterFiles(lora, base).read(folder, again)
+        close(GPTModel.from_pretrained(folder)(IDS), model(IDS))
         assert all(torch.equal(tensor, lora_tensors(model)[name]) for name, tensor in lora_tensors(again).items())
         for other in ({"alpha": 0.6}, {"dropout": 0.0}, {"targets": ("qkv",)}, {"rank": 4}):
             changed = LoraConfig(**{"rank": 3, "alpha": 0.7, "dropout": 0.25, "targets": lora.targets, **other})
@@ -242,6 +243,7 @@ def test_what_is_more_than_lora_is_refused_by_name(
         ("h.0.attn.c_attn.lora_A.weight", (2, 23), r"A is \(2, 23\) and B \(72, 2\); the base's weight is \(72, 24\)"),
         ("h.0.attn.c_attn.lora_B.weight", (72, 3), r"B \(72, 3\)"),
         ("h.0.mlp.c_fc.lora_B.weight", (40, 2), "one of A and B is missing"),
+        ("h.0.attn.c_attn.lora_A.weight", (0, 24), "one of A and B is missing"),
         ("ln_f.weight", (24,), "neither A nor B, but a whole weight"),
         ("wte.weight", (61, 24), "brings a token_embedding of its own"),
     ],

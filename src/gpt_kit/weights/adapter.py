@@ -127,7 +127,7 @@ def read_adapter(folder: Path, config: ModelConfig) -> Adapter:
             copies[layer] = tensor.float()
         else:
             raise CheckpointError(f"{folder / ADAPTER_FILE}: {_why_not(key, match is not None)}")
-    updates = {layer: (pair["A"], pair["B"]) for layer, pair in halves.items() if len(pair) == 2}
+    updates = {layer: (pair["A"], pair["B"]) for layer, pair in halves.items() if len(pair) == 2 and pair["A"].numel()}
     shapes = parameter_shapes(config) | {"head.weight": (config.vocab_size, config.n_embd)}
     for layer in halves:
         expected = shapes[f"{layer}.weight"][:: -1 if layer == EMBEDDING else 1]
@@ -144,7 +144,7 @@ def read_adapter(folder: Path, config: ModelConfig) -> Adapter:
         updates,
         copies,
         alpha=settings["lora_alpha"],
-        dropout=settings.get("lora_dropout", 0.0),
+        dropout=settings.get("lora_dropout") or 0.0,
         rank_stabilised=bool(settings.get("use_rslora")),
         unties=config.tie_word_embeddings and not as_one,
     )

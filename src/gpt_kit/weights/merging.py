@@ -63,13 +63,17 @@ def check_base(folder: Path, base: Path) -> None:
     """Compare `base` with what stands beside the adapter, if anything. Raises: CheckpointError naming the file that differs."""
     if not (folder / BASE_FILE).is_file():
         return
-    listed = read_model_json(base / MANIFEST) if (base / MANIFEST).is_file() else {}  # whose files load_weights compares with it
-    for name, expected in read_model_json(folder / BASE_FILE)["files"].items():
+    content = read_model_json(folder / BASE_FILE)
+    files = content.get("files") if isinstance(content, dict) else None
+    if not isinstance(files, dict):
+        raise CheckpointError(f"{folder / BASE_FILE}: 'files' should map file names to SHA-256. Delete the file to do without the check")
+    listed = read_model_json(base / MANIFEST) if (base / MANIFEST).is_file() else {}  # load_weights compares the files with it
+    for name, expected in files.items():
         if not (base / name).is_file():
             raise CheckpointError(f"{folder}: its base {base} has no {name}. Name the right one in {ADAPTER_CONFIG}")
         found = listed.get(name) or sha256_of_file(base / name)
         if found != expected:
             raise CheckpointError(
-                f"{folder}: was made for another base than {base} ({name} has SHA-256 {found[:8]}…, expected {expected[:8]}…). "
+                f"{folder}: was made for another base than {base} ({name} has SHA-256 {found[:8]}…, expected {str(expected)[:8]}…). "
                 f"Name the right one in {ADAPTER_CONFIG}; if this one is meant, delete {BASE_FILE}"
             )
