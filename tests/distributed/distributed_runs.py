@@ -24,10 +24,10 @@ NO_DROPOUT = [f"--model.{place}-dropout=0" for place in ("embedding", "attention
 FLAGS = [*(f"--{name}={value}" for name, value in SETTINGS.items()), *NO_DROPOUT]
 
 
-def torchrun(words: list[Any], *, restarts: int = 0, **environment: Any) -> subprocess.Popen[str]:
-    """Two processes of `gpt_kit train WORDS`, started by torchrun."""
+def torchrun(words: list[Any], *, verb: str = "train", restarts: int = 0, **environment: Any) -> subprocess.Popen[str]:
+    """Two processes of `gpt_kit VERB WORDS`, started by torchrun."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", f"--max-restarts={restarts}"]
-    return start([*launcher, str(WORKER), "train", *words], environment)
+    return start([*launcher, str(WORKER), *verb.split(), *words], environment)
 
 
 def two_processes(words: list[Any], **environment: Any) -> list[subprocess.Popen[str]]:
