@@ -84,6 +84,8 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(base: Path, texts: Path
     for name, tensor in weights(run).items():
         assert torch.equal(tensor, expected[name]), name
     assert logged() == figures
+    first = figures[0]  # what is minimised, and its parts
+    assert first["train/objective"] == pytest.approx(first["train/loss"] + 0.5 * first["train/lm_loss"], rel=1e-5)
     assert figures[-1]["step"] == 21 and {"val/loss", "val/accuracy", "val/lm_loss"} <= figures[-1].keys()  # 3 epochs of 7 batches
 
 

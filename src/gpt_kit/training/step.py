@@ -8,7 +8,7 @@ The gradient is that of the mean loss per scored token over the whole batch, how
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -35,6 +35,8 @@ class StepReport:
     """Norm of the gradient, before clipping."""
     updated: bool
     """False where loss or gradient was not finite, or not accepted: weights and optimizer were then left as they were."""
+    parts: dict[str, float] = field(default_factory=dict)
+    """Of an objective with several parts, the mean of each, by name."""
 
     @property
     def skipped(self) -> str:
@@ -63,23 +65,27 @@ def optimizer_step(
     counted = zip(*(objective.counts(batch) for batch in micro_batches), strict=True)
     _refuse_none((counts := [world.sum(sum(part)) for part in counted])[0])
     optimizers.zero_grad()
-    total = torch.zeros((), device=device)
+    total, told = torch.zeros((), device=device), torch.zeros(len(counts), device=device)
     for number, batch in enumerate((micro_batch.to(device) for micro_batch in micro_batches), start=1):
         with world.gradient_sync(model, enabled=number == len(micro_batches)):
             with precision.autocast():
-                loss = objective_loss(objective, objective_sums(model, objective, batch), counts)
+                sums = objective_sums(model, objective, batch)
+                loss = objective_loss(objective, sums, counts)
             scaled = precision.scaler.scale(loss * world.size)  # gradients are averaged over processes; world.size undoes it
             scaled.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
+        told += torch.stack(sums).detach()
     optimizers.unscale(precision.scaler)
     grad_norm = clip_gradients(model, max_grad_norm)
-    loss_value, norm_value = torch.stack((world.sum(total), grad_norm.to(total))).tolist()  # one wait for the device, not two
+    found = torch.cat((torch.stack((world.sum(total), grad_norm.to(total))), world.sum(told)))
+    loss_value, norm_value, *told_values = found.tolist()  # one wait for the device, not two
     finite = abs(loss_value) < float("inf") and norm_value < float("inf")  # false for NaN too
     updated = not world.largest(not (finite and accept(loss_value, norm_value)))  # one process's no is everybody's
     if updated:
         optimizers.step(precision.scaler)
     precision.scaler.update()  # fp16: an overflow lowers the loss scale
-    return StepReport(loss_value, norm_value, updated)
+    parts = {name: value / count for name, value, count in zip(objective.names, told_values, counts, strict=True) if count}
+    return StepReport(loss_value, norm_value, updated, parts if len(counts) > 1 else {})
 
 
 def objective_loss(objective: Objective, sums: Sequence[Tensor], counts: Sequence[float]) -> Tensor:

@@ -215,6 +215,8 @@ class Trainer:
             self._record(
                 {
                     "train/loss": report.loss,
+                    **{f"train/{name}": value for name, value in report.parts.items()},  # its first part is the loss, as in evaluations
+                    **({"train/objective": report.loss} if report.parts else {}),
                     "learning_rate": self.optimizers.learning_rate,
                     "grad_norm": report.grad_norm,
                     "epoch": self.train_batches.epoch_of(state.step),
