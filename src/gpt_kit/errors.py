@@ -50,7 +50,7 @@ class DiskFullError(GPTKitError):
 
 
 class RunStopped(GPTKitError):
-    """A signal asked the run to stop; everything was saved first. `exit_code` is 128 + the signal's number, as shells count."""
+    """A signal asked the work to stop; the message says what is kept of it. `exit_code` is 128 + the signal's number, as shells count."""
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)

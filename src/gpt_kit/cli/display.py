@@ -109,19 +109,24 @@ class PrepareDisplay:
     """Progress of `prepare_corpus`: call it as its `progress`."""
 
     def __init__(self) -> None:
+        self.activity, self.size = "reading", ""
         self.bar = Progress(
             TextColumn("[bold]{task.description}"), _bar(), TextColumn("{task.fields[size]}"),
             console=console, disable=not console.is_terminal, transient=True,
         )  # fmt: skip
-        self.task = self.bar.add_task("reading", total=None, size="")
+        self.task = self.bar.add_task(self.activity, total=None, size="")
 
     def __enter__(self) -> PrepareDisplay:
         self.bar.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.bar.stop()
+        self.close()
 
     def __call__(self, activity: str, done: int, total: int) -> None:
-        size = f"{done / 1e6:,.1f} MB" if done else ""
-        self.bar.update(self.task, description=activity, completed=done, total=total or None, size=size)
+        self.activity, self.size = activity, f"{done / 1e6:,.1f} MB" if done else ""
+        self.bar.update(self.task, description=activity, completed=done, total=total or None, size=self.size)
+
+    def close(self) -> None:
+        """Leave the screen to others."""
+        self.bar.stop()

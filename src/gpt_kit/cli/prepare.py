@@ -7,12 +7,15 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
 from gpt_kit.cli.arguments import parse
 from gpt_kit.config import CorpusConfig, create_model_config
+
+if TYPE_CHECKING:
+    from gpt_kit.cli.display import PrepareDisplay
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,7 @@ def main(words: Sequence[str]) -> None:
     from gpt_kit.data import is_corpus, prepare_corpus
     from gpt_kit.data.bins import bin_files, tokenizer_of_bins
     from gpt_kit.errors import DataError
+    from gpt_kit.runtime import stoppable
 
     out, asked = arguments.out, arguments.corpus
     if is_corpus(out):
@@ -55,7 +59,8 @@ def main(words: Sequence[str]) -> None:
         raise DataError(
             f"{arguments.source}: is a prepared corpus already. Train on it by --data, or turn it into .bin files: --format bin"
         )
-    with PrepareDisplay() as progress:
+    progress = PrepareDisplay()
+    with stoppable(lambda number: _stopped(out, progress, number)), progress:
         corpus = prepare_corpus(arguments.source, out, asked, progress, note)
     entries = corpus.tokenizer.vocab_size
     console.print(f"{out}: tokenizer {corpus.tokenizer.name}, {entries:,} entries")
@@ -87,11 +92,13 @@ def _write_bins(source: str, out: Path, asked: CorpusConfig) -> None:
     from gpt_kit.cli.display import PrepareDisplay, console, note
     from gpt_kit.data import export_bins, is_corpus, open_corpus, prepare_corpus, refuse_large_vocabulary
     from gpt_kit.files import incomplete_folder, lock_folder
+    from gpt_kit.runtime import stoppable
     from gpt_kit.tokenizers import load_tokenizer
 
     work = incomplete_folder(out.with_name(f"{out.name}-shards"))
     between = work / "corpus"
-    with PrepareDisplay() as progress, lock_folder(work):
+    progress = PrepareDisplay()
+    with stoppable(lambda number: _stopped(between, progress, number)), progress, lock_folder(work):
         if is_corpus(Path(source)):
             corpus = open_corpus(Path(source), progress=progress)
         elif _was_made_from(between, source, asked):
@@ -117,6 +124,25 @@ def _was_made_from(corpus: Path, source: str, asked: CorpusConfig) -> bool:
         return False
     made = read_json(corpus / "corpus.json")
     return (made["source"], made["settings"]) == (absolute_source(source), corpus_settings(asked))
+
+
+def _stopped(corpus: Path, progress: PrepareDisplay, number: int) -> str:
+    """What there is to say where a signal ended the work on `corpus`."""
+    from gpt_kit.data import is_corpus
+    from gpt_kit.data.unfinished import kept_bytes
+    from gpt_kit.runtime import stop_cause
+
+    progress.close()
+    said = f"stopped by {stop_cause(number)}"
+    if is_corpus(corpus):
+        return f"{said}; {corpus} is whole"
+    kept = kept_bytes(corpus)
+    if kept and not progress.size:  # of work that this call has not taken up yet
+        return f"{said} before anything was done"
+    said += f" while {progress.activity}" + (f", {progress.size} done" if progress.size else "")
+    if kept:
+        return f"{said}; {kept / 1e6:,.1f} MB of the text are kept, and the same command goes on there"
+    return f"{said}; nothing is kept of it, so the same command begins anew"
 
 
 def print_read(read: dict[str, Any]) -> None:

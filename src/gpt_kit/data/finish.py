@@ -13,7 +13,7 @@ from gpt_kit.data.duplicates import Digests, count_duplicates
 from gpt_kit.data.encoding import SIDES, Unit
 from gpt_kit.data.leaks import WINDOW, find_leaks
 from gpt_kit.data.shards import INFO, ShardReader, TokenArray
-from gpt_kit.data.writing import CorpusWriter, Written
+from gpt_kit.data.writing import CorpusWriter, Written, bytes_in
 from gpt_kit.files import PROGRESS, write_json
 from gpt_kit.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
 
@@ -82,8 +82,3 @@ def finish(
     for side, own in written.items():
         info[side] = {**{name: own[name] for name in ("tokens", "documents", "bytes", "characters")}, "shards": shards[side]}
     write_json(folder / INFO, info)
-
-
-def bytes_in(written: Written | None) -> int:
-    """Bytes of text on both sides."""
-    return sum(own["bytes"] for own in written.values()) if written else 0

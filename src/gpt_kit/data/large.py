@@ -21,12 +21,12 @@ from gpt_kit.data import tail
 from gpt_kit.data.corpus import Progress, corpus_settings, refuse_foreign
 from gpt_kit.data.duplicates import Digests
 from gpt_kit.data.encoding import encode_units, gather
-from gpt_kit.data.finish import bytes_in, finish, make_tokenizer, write_units
+from gpt_kit.data.finish import finish, make_tokenizer, write_units
 from gpt_kit.data.intake import Intake, Piece
 from gpt_kit.data.sources import Source
 from gpt_kit.data.splitting import DocumentSplit, is_by_document, share_threshold
 from gpt_kit.data.unfinished import Entry, begun_tokenizer, identity, read_journal, refuse_begun, write_journal
-from gpt_kit.data.writing import CorpusWriter, read_digests
+from gpt_kit.data.writing import CorpusWriter, bytes_in, read_digests
 from gpt_kit.errors import ConfigError
 from gpt_kit.files import PROGRESS, resumable_folder
 from gpt_kit.tokenizers import Tokenizer
@@ -93,6 +93,7 @@ def go_on_with_large(text: Source, folder: Path, config: CorpusConfig, progress:
         entry = read_journal(place, text, config)
         tokenizer = begun_tokenizer(place, entry)
         note(f"{folder}: going on where an earlier preparation stopped, {bytes_in(entry['written']) / 1e6:,.0f} MB into the text")
+        progress("encoding", bytes_in(entry["written"]), 0)
         work = _Work(text, config, place, tokenizer, progress)
         if entry["phase"] == "reading":
             intake = Intake(text, config, note, entry["intake"])

@@ -20,7 +20,7 @@ from gpt_kit.data.encoding import SIDES
 from gpt_kit.data.intake import DIGEST_BYTES
 from gpt_kit.data.shards import HEADER, MAGIC, VERSION, bytes_per_id, shard_name
 from gpt_kit.data.sources import Source
-from gpt_kit.data.writing import MARK_BYTES, digest_file, mark_file
+from gpt_kit.data.writing import MARK_BYTES, Written, bytes_in, digest_file, mark_file
 from gpt_kit.errors import DataError, GPTKitError
 from gpt_kit.files import PROGRESS, incomplete_folder, lock_folder, read_json, write_json
 from gpt_kit.tokenizers import Tokenizer, load_tokenizer
@@ -36,6 +36,15 @@ def was_begun(folder: Path) -> bool:
     """Whether there is work to take up for `folder`."""
     notes = incomplete_folder(folder) / PROGRESS
     return (notes / _JOURNAL).is_file() or (notes / _BEGUN).is_file()
+
+
+def kept_bytes(folder: Path) -> int:
+    """Bytes of text that whoever takes up the work for `folder` need not read again."""
+    try:
+        written: Written | None = read_json(incomplete_folder(folder) / PROGRESS / _JOURNAL)["written"]
+    except (DataError, KeyError, TypeError):
+        return 0
+    return bytes_in(written)
 
 
 def refuse_begun(folder: Path, text: Source) -> None:

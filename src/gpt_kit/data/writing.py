@@ -76,6 +76,11 @@ class CorpusWriter:
             file.close()
 
 
+def bytes_in(written: Written | None) -> int:
+    """Bytes of text on both sides."""
+    return sum(own["bytes"] for own in written.values()) if written else 0
+
+
 def digest_file(notes: Path, side: str) -> Path:
     """Where the digests of a side's documents lie."""
     return notes / f"{side}.digests"

@@ -7,7 +7,7 @@ from gpt_kit.runtime.parallel import as_sharded, drop_gathered, gather, is_shard
 from gpt_kit.runtime.precision import Precision, choose_precision
 from gpt_kit.runtime.random import random_state, restore_random_state, seed_everything
 from gpt_kit.runtime.resources import free_memory, peak_memory, used_memory
-from gpt_kit.runtime.signals import Interrupted, StopRequest, interruptible
+from gpt_kit.runtime.signals import Interrupted, StopRequest, interruptible, stop_cause, stoppable
 from gpt_kit.runtime.world import ALONE, World, start_world
 
 __all__ = [
@@ -36,6 +36,8 @@ __all__ = [
     "shard",
     "share_gradients",
     "start_world",
+    "stop_cause",
+    "stoppable",
     "used_memory",
     "whole",
     "without_compiling",

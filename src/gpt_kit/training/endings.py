@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 
 from gpt_kit.config import TrainingConfig
 from gpt_kit.errors import GPTKitError, RunStopped
+from gpt_kit.runtime import stop_cause
 from gpt_kit.training.checkpoint import TrainingState, checkpoint_folder
 from gpt_kit.training.step import StepReport
 
 
 def stopped(run: Path, step: int, max_steps: int, signal_number: int) -> RunStopped:
     """By a signal, everything saved."""
-    cause = "Ctrl-C" if signal_number == signal.SIGINT else f"signal {signal_number}"
     return RunStopped(
-        f"stopped by {cause} after step {step} of {max_steps}; everything is saved. Go on with: gpt-kit train --out {run} --resume auto",
+        f"stopped by {stop_cause(signal_number)} after step {step} of {max_steps}; everything is saved. "
+        f"Go on with: gpt-kit train --out {run} --resume auto",
         signal_number,
     )
 
