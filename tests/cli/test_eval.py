@@ -7,10 +7,15 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from gpt_kit.config import ModelConfig
+from gpt_kit.evaluation import lm_eval_tasks
 from gpt_kit.evaluation.records import weights_sha256
+from gpt_kit.model import GPTModel
+from gpt_kit.tokenizers import load_tokenizer
 
 Run = Callable[..., tuple[int, str, str]]
 KEYS = ["task", "metric", "value", "stderr", "count", "unit", "num_fewshot", "settings", "model", "model_sha256", "data", "data_sha256",
@@ -66,11 +71,10 @@ def test_figures_of_any_model_go_into_a_file_of_choice(run: Run, finished_run: P
     ("words", "message"),
     [
         (["--tasks", "perplexity"], "perplexity of which text? Name it: --data FILE"),
-        (["--tasks", "perplexty"], "did you mean 'perplexity'?"),
         (["--tasks", "perplexity", "--data", "nothere.txt"], "nothere.txt: there is no such file"),
         (["--tasks", "perplexity", "--stride", "17", "--data"], "the stride is 17 tokens; expected 1 to 16"),
         (["--tasks", "perplexity,perplexity", "--data"], "of several tasks"),
-        (["--tasks", "perplexity", "--batch-tokens", "0"], "--batch-tokens 1 or more; got 0 and 0"),
+        (["--tasks", "perplexity", "--batch-tokens", "0"], "--batch-tokens must be 1 or more; got 0"),
         (["--tasks", "perplexity", "--precision", "double"], "unknown precision 'double'"),
         (["--tasks", ","], "no task"),
     ],
@@ -80,9 +84,67 @@ def test_a_mistake_is_one_line(run: Run, finished_run: Path, text_file: Path, wo
     assert code == 2 and out == "" and err.count("\n") == 1 and message.lower() in err.lower()
 
 
+def test_an_unknown_task_is_refused_before_any_is_begun(
+    run: Run, finished_run: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lm_eval")
+    monkeypatch.setattr(lm_eval_tasks, "_every_task", lambda: SimpleNamespace(all_tasks=["olaph_perplexity", "piqa"]))
+    code, out, err = run("eval", finished_run, "--tasks", "perplexity,perplexty", "--data", f"perplexity={text_file}")
+    assert (code, out) == (2, "") and "unknown task 'perplexty' (did you mean 'perplexity'?)" in err
+
+
 def test_the_hash_of_several_weight_files_is_that_of_their_list(tmp_path: Path) -> None:
     assert weights_sha256(tmp_path) == ""
     for number in (2, 1):
         (tmp_path / f"model-0000{number}-of-00002.safetensors").write_bytes(bytes([number]))
     listed = "".join(f"{hashlib.sha256(bytes([n])).hexdigest()}  model-0000{n}-of-00002.safetensors\n" for n in (1, 2))
     assert weights_sha256(tmp_path) == hashlib.sha256(listed.encode()).hexdigest()
+
+
+@pytest.fixture
+def byte_model(tmp_path: Path, tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel]) -> Path:
+    """A folder of a model that can spell anything."""
+    tokenizer = load_tokenizer("byte")
+    model = random_model(tiny_config(vocab_size=tokenizer.vocab_size, max_position_embeddings=99))
+    model.save_pretrained(tmp_path / "model", end_of_text_id=tokenizer.end_of_text_id)
+    tokenizer.save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_questions_from_local_files(run: Run, byte_model: Path, tmp_path: Path) -> None:
+    """Each task with a file of its own; what does not fit into the context is said."""
+    arc, sst2, out = tmp_path / "arc.jsonl", tmp_path / "sst2.tsv", tmp_path / "out.jsonl"
+    row = {"question": "the cat", "choices": {"text": ["ran", "sat on a tree"], "label": ["A", "B"]}, "answerKey": "A"}
+    arc.write_text((json.dumps(row) + "\n") * 3)
+    sst2.write_text(f"{'the dog was big ' * 5}\t1\nit ran\t0\n")
+    files = [word for name, file in (("arc_easy", arc), ("sst2", sst2)) for word in ("--data", f"{name}={file}")]
+    code, printed, err = run("eval", byte_model, "--tasks", "arc_easy,sst2", *files, "--out", out)
+    assert (code, err) == (0, "")
+    assert [(record["task"], record["metric"], record["count"]) for record in lines(out)] == [
+        ("arc_easy", "acc", 3), ("arc_easy", "acc_norm", 3), ("sst2", "acc", 2),
+    ]  # fmt: skip
+    assert "note: 2 answers were scored after the end of their question only" in printed
+    assert lines(out)[0]["stderr"] == 0.0 and lines(out)[2]["data"] == str(sst2)
+
+
+def test_examples_come_before_each_question(run: Run, byte_model: Path, tmp_path: Path) -> None:
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    rows.write_text("".join(json.dumps({"sentence": f"s{number}", "label": number % 2}) + "\n" for number in range(5)))
+    flags = ("--tasks", "sst2", "--data", rows, "--num-fewshot", 1, "--out", out)
+    assert run("eval", byte_model, *flags, "--fewshot-data", rows)[0] == 0
+    assert lines(out)[0]["num_fewshot"] == 1
+    code, _, err = run("eval", byte_model, *flags, "--fewshot-data", "nothere.jsonl")
+    assert code == 2 and "nothere.jsonl: there is no such file" in err
+
+
+def test_a_task_of_ones_own_is_a_yaml_file(run: Run, byte_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval")
+    rows, task, out = tmp_path / "rows.jsonl", tmp_path / "mine.yaml", tmp_path / "out.jsonl"
+    rows.write_text("".join(json.dumps({"text": text}) + "\n" for text in ("a cat", "the dog")))
+    keys = {"task": "mine", "dataset_path": "json", "test_split": "test", "output_type": "loglikelihood_rolling", "doc_to_text": "",
+            "doc_to_target": "{{text}}", "dataset_kwargs": {"data_files": {"test": str(rows)}, "cache_dir": str(tmp_path)}}  # fmt: skip
+    task.write_text("\n".join(f"{key}: {json.dumps(value)}" for key, value in keys.items()))
+    code, printed, _ = run("eval", byte_model, "--tasks", f"{task},perplexity", "--data", f"perplexity={rows}", "--out", out)
+    assert code == 0 and "mine" in printed
+    values = {(record["task"], record["metric"]): record["value"] for record in lines(out)}
+    assert values["mine", "bits_per_byte"] == pytest.approx(values["perplexity", "bits_per_byte"], rel=1e-6)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -28,10 +30,16 @@ class EvalArguments:
     model: tyro.conf.Positional[str]
     """A run, a checkpoint, a Hugging Face folder or hub name, or OpenAI's release files."""
     tasks: str
-    """One or several, with commas between: perplexity."""
+    """One or several, with commas between: perplexity, arc_easy, arc_challenge, hellaswag, sst2; any task, tag or group of
+    lm-evaluation-harness (extra lm-eval); or the YAML file of a task of your own, as the harness reads it."""
     data: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=())
-    """What a task reads: FILE where there is one task, TASK=FILE for one of several; may be given several times. perplexity takes any
-    text that gpt-kit prepare does."""
+    """What a task reads: FILE where there is one task, TASK=FILE for one of several; may be given several times. Of perplexity any text
+    that gpt-kit prepare takes; of questions .jsonl, .json or .parquet with the columns of the dataset on the hub, which is read
+    otherwise."""
+    num_fewshot: int = -1
+    """Examples with their answers before each question, 0 or more; -1 means as many as the task says, and none where it says nothing."""
+    fewshot_data: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=())
+    """Where the examples come from: a file as for --data; otherwise the training rows on the hub."""
     stride: int = 0
     """Of perplexity, in tokens: how many each window scores anew, 1 to the model's context; 0 means the context: plain perplexity."""
     limit: int = 0
@@ -50,22 +58,34 @@ class EvalArguments:
 def main(words: Sequence[str]) -> None:
     """Run the tasks one after the other; what one has found is kept if the next one fails."""
     arguments = parse(EvalArguments, "eval", words)
+    os.environ.setdefault("TQDM_DISABLE", "1")  # other libraries' progress bars would cross ours
 
+    from gpt_kit.errors import ConfigError
     from gpt_kit.evaluation.records import append_evaluations, weights_sha256
+    from gpt_kit.evaluation.tasks import check_task
     from gpt_kit.locate import locate_model
     from gpt_kit.runtime import keep_freed_memory
 
-    tasks = _tasks_and_data(arguments)
+    tasks = [name.strip() for name in arguments.tasks.split(",") if name.strip()]
+    if not tasks:
+        raise ConfigError("--tasks names no task. Give one or several, with commas between, such as perplexity")
+    data = _files_of(tasks, arguments.data, "--data")
+    examples = _files_of(tasks, arguments.fewshot_data, "--fewshot-data")
+    for task in tasks:  # all of them before the first: it may take hours
+        check_task(task)
     keep_freed_memory()
     folder = locate_model(arguments.model)
-    file = _results_file(arguments, folder)
+    file = Path(arguments.out).expanduser() if arguments.out else evaluations_file(arguments.model, folder)
     runner = _runner(arguments, folder)
     identity = {"model": str(folder), "model_sha256": weights_sha256(folder), "command": shlex.join(["gpt-kit", "eval", *words])}
-    for task, data in tasks:
-        evaluation = _with_progress(runner, task, data)
-        print_evaluations([evaluation])
+    for task in tasks:
+        with _Display(task) as display:
+            evaluations = runner.run(task, data.get(task, ""), examples.get(task, ""), display)
+        print_evaluations(evaluations)
+        for evaluation in evaluations:
+            _note_truncated(evaluation)
         if file:
-            append_evaluations(file, [evaluation], **identity)
+            append_evaluations(file, evaluations, **identity)
     if file:
         print(f"added to {file}")
 
@@ -78,47 +98,59 @@ def _runner(arguments: EvalArguments, folder: Path) -> TaskRunner:
     from gpt_kit.runtime import choose_device, choose_precision
     from gpt_kit.tokenizers import load_tokenizer
 
-    if arguments.limit < 0 or arguments.batch_tokens < 1:
-        raise ConfigError(f"--limit must be 0 or more and --batch-tokens 1 or more; got {arguments.limit} and {arguments.batch_tokens}")
+    for name, least in (("limit", 0), ("num_fewshot", -1), ("batch_tokens", 1)):
+        if (value := getattr(arguments, name)) < least:
+            raise ConfigError(f"--{name.replace('_', '-')} must be {least} or more; got {value}")
     device = choose_device(arguments.device)
     precision = choose_precision(arguments.precision, device)
     tokenizer = load_tokenizer(folder)
     model = GPTModel.from_pretrained(folder).to(device)
     scorer = Scorer(model=model, precision=precision, batch_tokens=arguments.batch_tokens)
-    return TaskRunner(scorer=scorer, tokenizer=tokenizer, stride=arguments.stride, limit=arguments.limit)
+    num_fewshot = None if arguments.num_fewshot < 0 else arguments.num_fewshot
+    return TaskRunner(scorer=scorer, tokenizer=tokenizer, stride=arguments.stride, limit=arguments.limit, num_fewshot=num_fewshot)
 
 
-def _tasks_and_data(arguments: EvalArguments) -> list[tuple[str, str]]:
-    """Each task with the --data that is its own. Raises: ConfigError for one that is nobody's."""
+def _files_of(tasks: list[str], words: Sequence[str], flag: str) -> dict[str, str]:
+    """Task -> its file. Raises: ConfigError for a file that is nobody's."""
     from gpt_kit.errors import ConfigError
 
-    tasks = [name.strip() for name in arguments.tasks.split(",") if name.strip()]
-    if not tasks:
-        raise ConfigError("--tasks names no task. Give one or several, with commas between, such as perplexity")
-    data: dict[str, str] = {}
-    for word in arguments.data:
-        name, is_named, source = word.partition("=")
+    files = {}
+    for word in words:
+        name, is_named, file = word.partition("=")
         if is_named and name in tasks:
-            data[name] = source
+            files[name] = file
         elif len(tasks) == 1:
-            data[tasks[0]] = word
+            files[tasks[0]] = word
         else:
-            raise ConfigError(f"--data {word}: whose is it? Of several tasks ({', '.join(tasks)}), name one: --data {tasks[:1][0]}={word}")
-    return [(name, data.get(name, "")) for name in tasks]
+            raise ConfigError(f"{flag} {word}: whose is it? Of several tasks ({', '.join(tasks)}), name one: {flag} {tasks[0]}={word}")
+    return files
 
 
-def _results_file(arguments: EvalArguments, folder: Path) -> Path | None:
-    if arguments.out:
-        return Path(arguments.out).expanduser()
-    return evaluations_file(arguments.model, folder)
+class _Display:
+    """How much of a task is done, while it runs in a terminal."""
+
+    def __init__(self, task: str) -> None:
+        from rich.progress import Progress, SpinnerColumn, TextColumn
+
+        from gpt_kit.cli.display import console
+
+        columns = SpinnerColumn(), TextColumn("[bold]{task.description}"), TextColumn("{task.completed:,.0f} {task.fields[unit]} scored")
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task(task, total=None, unit="")
+
+    def __enter__(self) -> _Display:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def __call__(self, done: int, unit: str) -> None:
+        self._bar.update(self._task, completed=done, unit=unit)
 
 
-def _with_progress(runner: TaskRunner, task: str, data: str) -> Evaluation:
-    from rich.progress import Progress, SpinnerColumn, TextColumn
+def _note_truncated(evaluation: Evaluation) -> None:
+    from gpt_kit.cli.display import note
 
-    from gpt_kit.cli.display import console
-
-    columns = SpinnerColumn(), TextColumn("[bold]{task.description}"), TextColumn("{task.completed:,.0f} {task.fields[unit]} scored")
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        shown = bar.add_task(task, total=None, unit="")
-        return runner.run(task, data, lambda done, unit: bar.update(shown, completed=done, unit=unit))
+    if truncated := evaluation.settings.get("truncated"):
+        note(f"{truncated:,} answers were scored after the end of their question only: the two are longer than this model's context")
