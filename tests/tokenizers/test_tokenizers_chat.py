@@ -159,6 +159,11 @@ def test_the_template_is_saved_and_loaded_with_the_tokenizer(kind: str, request:
     assert not (tmp_path / "chat_template.jinja").exists() and load_tokenizer(tmp_path).chat_template is None
 
 
+def test_a_tokenizer_that_has_the_marks_already_is_not_changed_itself(gpt2: Tokenizer) -> None:
+    marked = gpt2.with_special_tokens([USER, ASSISTANT])
+    assert chat_tokenizer(marked).fingerprint == marked.fingerprint and marked.chat_template is None
+
+
 @pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer_config.json"])
 def test_another_chat_format_is_kept_but_not_spoken(gpt2: Tokenizer, name: str, tmp_path: Path) -> None:
     gpt2.save(tmp_path)
