@@ -4,6 +4,7 @@
     {"messages": [{"role": "user", "content": …}, …]}              as OpenAI and `transformers` write them
     {"conversations": [{"from": "human", "value": …}, …]}          ShareGPT
     {"message_id": …, "parent_id": …, "role": "prompter", …}       messages of trees, as in oasst1 (message_trees.py)
+    python-docs                                                    questions on Python, out of its docstrings (python_questions.py)
 
 Each record's form is found by its keys. Records come from .json, .jsonl and .parquet (plain, .gz or .zst), folders and globs of these,
 and datasets of the hub. A bad record stops the reading by its place, or is left out and counted: never in silence.
@@ -21,6 +22,7 @@ from gpt_kit.data.conversation_forms import messages_of, prompt_template
 from gpt_kit.data.damage import Damage
 from gpt_kit.data.hub import read_hub_rows
 from gpt_kit.data.message_trees import is_tree, read_trees, tree_rows
+from gpt_kit.data.python_questions import read_python_questions
 from gpt_kit.data.readers import RECORD_SUFFIXES, read_records
 from gpt_kit.data.records import FoundRecords
 from gpt_kit.data.sources import Source
@@ -55,6 +57,11 @@ def read_conversations(
     Raises: DataError for an unknown source, a bad record (by its place; `on_damaged` "skip" leaves it out) or no conversation at
     all; ConfigError for a template that cannot be one.
     """
+    if Source(source).is_docs:
+        return [
+            Conversation((Message("user", question), Message("assistant", answer)), f"{source}/{name}")
+            for question, answer, name in read_python_questions()
+        ]
     prompt = prompt_template(template)
     left_out = _LeftOut(on_damaged, note)
     conversations, messages_in_trees = [], []

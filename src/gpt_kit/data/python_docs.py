@@ -87,15 +87,29 @@ def _module_name(file: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def _module_documents(name: str, source: bytes, kept: set[str]) -> Iterator[tuple[str, str]]:
-    """(title, text): the module's introduction, then its classes and functions. Adds the docstrings it keeps to `kept`."""
+def documented_members(module: str, source: bytes) -> Iterator[tuple[str, str]]:
+    """(header, docstring) of every class, function and method of a module's source."""
+    parsed = _parsed(source)
+    if parsed is not None:
+        yield from ((header, inspect.cleandoc(docstring or "")) for header, docstring in _members(parsed, module))
+
+
+def _parsed(source: bytes) -> ast.Module | None:
+    """None for what has no docstring of several lines, or is no Python."""
     if b'"""' not in source and b"'''" not in source:
-        return  # one-line docstrings at most; not parsing these files saves a tenth of the time
+        return None  # one-line docstrings at most; not parsing these files saves a tenth of the time
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the library's own: an invalid escape is none of our reader's business
-            module = ast.parse(source)
+            return ast.parse(source)
     except (SyntaxError, ValueError):
+        return None
+
+
+def _module_documents(name: str, source: bytes, kept: set[str]) -> Iterator[tuple[str, str]]:
+    """(title, text): the module's introduction, then its classes and functions. Adds the docstrings it keeps to `kept`."""
+    module = _parsed(source)
+    if module is None:
         return
     texts: dict[str, str] = {name: f"{name}\n"}
     for title, docstring in itertools.chain([(name, ast.get_docstring(module, clean=False))], _members(module, name)):
