@@ -34,6 +34,8 @@ class QuickstartArguments:
     """The run's folder; where it is taken, a number is added."""
     max_steps: int = 0
     """Steps (updates of the weights), 1 or more; 0 means as many as the time allows, by the measured speed of this machine."""
+    chat: bool = False
+    """Go on from the demo (made first, where it is not there yet): teach it to answer questions on Python, and open a chat with it."""
 
 
 def main(words: Sequence[str]) -> None:
@@ -43,12 +45,22 @@ def main(words: Sequence[str]) -> None:
         raise ConfigError(f"--minutes must be above 0 and at most {LONGEST_MINUTES} (a day); got {arguments.minutes}")
     if not 0 <= arguments.max_steps < 2**63:
         raise ConfigError(f"--max-steps must be 0 (as many as the time allows) or more, below 2**63; got {arguments.max_steps}")
+    if not (arguments.chat and (arguments.out / "checkpoints" / "best").is_file()):
+        arguments = dataclasses.replace(arguments, out=_demo(arguments))
+    if arguments.chat:
+        from gpt_kit.cli.quickstart_chat import teach_and_talk
+
+        teach_and_talk(arguments.out)
+
+
+def _demo(arguments: QuickstartArguments) -> Path:
+    """From raw text to a GPT that writes; gives the run's folder."""
     started = time.monotonic()
 
     from gpt_kit.cli.display import console
 
     console.print("gpt-kit quickstart: a GPT of your own, from raw text\n", style="bold")
-    _stage("1 text", "collecting the documentation inside this Python, learning a vocabulary from it …")
+    stage("1 text", "collecting the documentation inside this Python, learning a vocabulary from it …")
 
     from gpt_kit.cli.pretraining import train_run
     from gpt_kit.cli.runs import free_folder
@@ -57,18 +69,20 @@ def main(words: Sequence[str]) -> None:
     keep_freed_memory()
     run = free_folder(arguments.out)
     config, corpus = _prepared(run)
-    _stage("2 before", "what the untrained model writes:")
-    _print_sample(_untrained_sample(config, corpus))
+    stage("2 before", "what the untrained model writes:")
+    print_sample(_untrained_sample(config, corpus))
     max_steps = arguments.max_steps or _affordable_steps(config, corpus, arguments.minutes * 60)
     config = dataclasses.replace(config, training=dataclasses.replace(config.training, max_steps=max_steps))
-    _stage("\n3 train", "")
+    stage("\n3 train", "")
     train_run(config, run, corpus=corpus)
     _print_curve(run)
-    _stage("\n4 after", "what it writes now:")
+    stage("\n4 after", "what it writes now:")
     _print_measured(run, corpus)
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     console.print(f"({minutes}:{seconds:02d} minutes in all)\n")
-    _print_next(run)
+    if not arguments.chat:
+        _print_next(run)
+    return run
 
 
 def _prepared(run: Path) -> tuple[RunConfig, Corpus]:
@@ -100,7 +114,7 @@ def _print_measured(run: Path, corpus: Corpus) -> None:
     from gpt_kit.cli.display import console
 
     ours, gzip_bits, xz_bits, size, sample = _measure(run, corpus)
-    _print_sample(sample)
+    print_sample(sample)
     console.print(
         f"\nText it has never seen ({size / 1e3:,.0f} kB): your GPT needs {ours:.2f} bits per byte, "
         f"gzip -9 needs {gzip_bits:.2f}, xz -9e needs {xz_bits:.2f}.",
@@ -178,7 +192,7 @@ def _measure(run: Path, corpus: Corpus) -> tuple[float, float, float, int, str]:
     return report.bits_per_byte(len(text)), gzip_bits, xz_bits, len(text), sample
 
 
-def _stage(name: str, text: str) -> None:
+def stage(name: str, text: str) -> None:
     from rich.text import Text
 
     from gpt_kit.cli.display import console
@@ -186,7 +200,7 @@ def _stage(name: str, text: str) -> None:
     console.print(Text.assemble((f"{name:<10}", "bold"), text))
 
 
-def _print_sample(text: str) -> None:
+def print_sample(text: str) -> None:
     from rich.padding import Padding
 
     from gpt_kit.cli.display import console

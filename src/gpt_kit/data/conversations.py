@@ -22,7 +22,7 @@ from gpt_kit.data.conversation_forms import messages_of, prompt_template
 from gpt_kit.data.damage import Damage
 from gpt_kit.data.hub import read_hub_rows
 from gpt_kit.data.message_trees import is_tree, read_trees, tree_rows
-from gpt_kit.data.python_questions import read_python_questions
+from gpt_kit.data.python_questions import read_python_lesson
 from gpt_kit.data.readers import RECORD_SUFFIXES, read_records
 from gpt_kit.data.records import FoundRecords
 from gpt_kit.data.sources import Source
@@ -59,8 +59,8 @@ def read_conversations(
     """
     if Source(source).is_docs:
         return [
-            Conversation((Message("user", question), Message("assistant", answer)), f"{source}/{name}")
-            for question, answer, name in read_python_questions()
+            Conversation(tuple(turn for q, a in exchanges for turn in (Message("user", q), Message("assistant", a))), f"{source}/{name}")
+            for exchanges, name in read_python_lesson()
         ]
     prompt = prompt_template(template)
     left_out = _LeftOut(on_damaged, note)

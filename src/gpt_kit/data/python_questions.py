@@ -7,6 +7,8 @@ One function or class of a well-known module gives one fact, the first paragraph
 
 from __future__ import annotations
 
+import itertools
+import random
 import re
 import sysconfig
 from collections.abc import Iterator
@@ -21,6 +23,7 @@ MODULES = (
     "tempfile", "textwrap", "threading", "timeit", "traceback", "types", "urllib/parse", "uuid", "warnings", "webbrowser", "zipfile",
 )  # fmt: skip
 QUESTIONS = ("What does {name} do?", "Explain {name}.", "What is {name}?", "Tell me about {name}.")
+EXCHANGES = (1, 1, 2, 3, 4)
 SHORTEST_ANSWER, LONGEST_ANSWER = 20, 160  # characters
 
 
@@ -44,6 +47,16 @@ def read_python_questions() -> Iterator[tuple[str, str, str]]:
                 continue
             answered |= {asked, answer}  # one answer for every question, and the other way round
             yield from ((question.format(name=asked), answer, asked) for question in QUESTIONS)
+
+
+def read_python_lesson() -> Iterator[tuple[list[tuple[str, str]], str]]:
+    """(questions with their answers, where): conversations of one to four, for a chat goes on, and every question stands in one."""
+    questions = list(read_python_questions())
+    random.Random(0).shuffle(questions)
+    length = itertools.cycle(EXCHANGES)
+    while questions:
+        some = [questions.pop() for _ in range(min(next(length), len(questions)))]
+        yield [(question, answer) for question, answer, _ in some], some[0][2]
 
 
 def first_paragraph(docstring: str) -> str:
