@@ -13,6 +13,7 @@ from gpt_kit.cli import main
 from gpt_kit.config import create_model_config
 from gpt_kit.data import Example, read_conversations
 from gpt_kit.finetuning import encode_conversations, problem_of
+from gpt_kit.generation import Chat
 from gpt_kit.model import GPTModel
 from gpt_kit.tokenizers import chat_tokenizer, load_tokenizer
 from gpt_kit.training import read_metrics
@@ -138,3 +139,27 @@ def test_long_conversations_lose_whole_exchanges_only(tmp_path: Path) -> None:
     (example,) = encoded.examples
     assert example.ids[-1] == tokenizer.end_of_text_id
     assert tokenizer.decode(example.ids) == "<|user|>00000<|assistant|>11111<|endoftext|><|user|>22222<|assistant|>33333<|endoftext|>"
+
+
+def test_a_model_learns_to_answer_as_it_was_taught_and_then_stops(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From random weights to word-for-word answers in the chat, alone and in a longer talk."""
+    config = create_model_config("gpt2-small", n_layer=2, n_embd=48, n_head=3, vocab_size=257, max_position_embeddings=128)
+    still = dataclasses.replace(config, embedding_dropout=0.0, attention_dropout=0.0, residual_dropout=0.0)
+    torch.manual_seed(0)
+    GPTModel(still).save_pretrained(tmp_path / "base", end_of_text_id=256)
+    load_tokenizer("byte").save(tmp_path / "base")
+    facts = [("sky?", "blue"), ("grass?", "green as peas"), ("snow?", "white")]
+    orders = [facts, facts[::-1], facts[1:] + facts[:1], facts[:1], facts[1:2], facts[2:]]
+    talks = [[turn for q, a in order for turn in ({"role": "user", "content": q}, {"role": "assistant", "content": a})] for order in orders]
+    file = tmp_path / "talks.jsonl"
+    file.write_text("".join(json.dumps({"messages": talk}) + "\n" for talk in talks), encoding="utf-8")
+    run = finetune(
+        tmp_path / "base", file, tmp_path / "run", "--sft.val-fraction", "0", "--sft.epochs", "50", "--training.learning-rate", "3e-3",
+        "--training.batch-size", "6",
+    )  # fmt: skip
+    capsys.readouterr()
+    model, tokenizer = GPTModel.from_pretrained(run), load_tokenizer(run)
+    chat = Chat(model, tokenizer, max_new_tokens=30)
+    for question, answer in facts:
+        assert "".join(chat.ask(question)) == answer
+        assert not chat.was_cut

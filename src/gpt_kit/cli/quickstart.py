@@ -205,4 +205,7 @@ def print_sample(text: str) -> None:
 
     from gpt_kit.cli.display import console
 
-    console.print(Padding(text.strip(), (0, 10)), style="green")
+    if console.is_terminal:
+        console.print(Padding(text.strip(), (0, 10)), style="green")
+    else:  # a file gets whole lines
+        console.print("\n".join(f"          {line}" for line in text.strip().splitlines()))
