@@ -7,6 +7,7 @@ import time
 from types import TracebackType
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Column
 from rich.text import Text
@@ -26,6 +27,19 @@ def _bar() -> BarColumn:
 def note(text: str) -> None:
     """A remark that somebody should read."""
     console.print(Text.assemble(("note: ", "yellow"), text))
+
+
+def stage(name: str, text: str) -> None:
+    """The heading of a part of a demo."""
+    console.print(Text.assemble((f"{name:<10}", "bold"), text))
+
+
+def print_sample(text: str) -> None:
+    """What a model wrote, apart from what the kit says."""
+    if console.is_terminal:
+        console.print(Padding(text.strip(), (0, 10)), style="green")
+    else:  # a file gets whole lines
+        console.print("\n".join(f"          {line}" for line in text.strip().splitlines()))
 
 
 class _Figures(ProgressColumn):

@@ -57,7 +57,7 @@ def _demo(arguments: QuickstartArguments) -> Path:
     """From raw text to a GPT that writes; gives the run's folder."""
     started = time.monotonic()
 
-    from gpt_kit.cli.display import console
+    from gpt_kit.cli.display import console, print_sample, stage
 
     console.print("gpt-kit quickstart: a GPT of your own, from raw text\n", style="bold")
     stage("1 text", "collecting the documentation inside this Python, learning a vocabulary from it …")
@@ -111,7 +111,7 @@ def _print_curve(run: Path) -> None:
 
 
 def _print_measured(run: Path, corpus: Corpus) -> None:
-    from gpt_kit.cli.display import console
+    from gpt_kit.cli.display import console, print_sample
 
     ours, gzip_bits, xz_bits, size, sample = _measure(run, corpus)
     print_sample(sample)
@@ -190,22 +190,3 @@ def _measure(run: Path, corpus: Corpus) -> tuple[float, float, float, int, str]:
     gzip_bits, xz_bits = (8 * size / len(text) for size in compressed)
     sample = PROMPT + generate_text(model, corpus.tokenizer, PROMPT, 100, sampling=Sampling(temperature=0.7, top_k=50), seed=1)
     return report.bits_per_byte(len(text)), gzip_bits, xz_bits, len(text), sample
-
-
-def stage(name: str, text: str) -> None:
-    from rich.text import Text
-
-    from gpt_kit.cli.display import console
-
-    console.print(Text.assemble((f"{name:<10}", "bold"), text))
-
-
-def print_sample(text: str) -> None:
-    from rich.padding import Padding
-
-    from gpt_kit.cli.display import console
-
-    if console.is_terminal:
-        console.print(Padding(text.strip(), (0, 10)), style="green")
-    else:  # a file gets whole lines
-        console.print("\n".join(f"          {line}" for line in text.strip().splitlines()))

@@ -10,7 +10,7 @@ import tomllib
 from importlib.resources import files
 from pathlib import Path
 
-from gpt_kit.cli.display import console
+from gpt_kit.cli.display import console, print_sample, stage
 
 ASKED = 40
 """Questions that are asked after the lesson, of those that it was taught."""
@@ -20,7 +20,6 @@ SHOWN = ("random.shuffle", "os.walk", "json.load", "textwrap.fill", "heapq.nsmal
 def teach_and_talk(base: Path) -> None:
     """Tune the run `base` on questions about Python into the run `base`-chat; show how it answers; open the chat in a terminal."""
     from gpt_kit.cli.conversations import start_sft
-    from gpt_kit.cli.quickstart import stage
     from gpt_kit.cli.runs import free_folder
     from gpt_kit.config import SftRun, config_from_dict
 
@@ -46,7 +45,6 @@ def teach_and_talk(base: Path) -> None:
 
 def _ask(run: Path) -> None:
     """Some answers in full, and how many of more are word for word as taught, and end."""
-    from gpt_kit.cli.quickstart import print_sample
     from gpt_kit.data.python_questions import read_python_questions
     from gpt_kit.generation import Chat
     from gpt_kit.model import GPTModel
