@@ -13,7 +13,7 @@ from gpt_kit.errors import ConfigError, GPTKitError
 from gpt_kit.version import __version__
 
 VERBS = {
-    "quickstart": "train a small GPT on Python's own documentation and watch it learn to write (about 4 minutes)",
+    "quickstart": "train a small GPT on Python's own documentation and watch it learn to write (about 4 minutes); --chat: and to answer",
     "prepare": "text -> a corpus of tokens on disk: gpt-kit prepare book.txt --tokenizer gpt2 --out data/book",
     "train": "corpus (or raw text) -> a trained model: gpt-kit train --data data/book --model gpt2-small --out runs/a",
     "plan": "the same settings -> memory, time, tokens and disk of that run, after a probe of some seconds",
