@@ -6,7 +6,7 @@ import dataclasses
 import math
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from small_run import Build, ask_to_stop, assert_same_weights, ear, folders, scr
 
 from gpt_kit.data import ReadAhead
 from gpt_kit.errors import RunStopped
-from gpt_kit.evaluation import LossReport
+from gpt_kit.evaluation import LanguageModelling, LossReport
 from gpt_kit.files import check_manifest
 from gpt_kit.locate import best_checkpoint
 from gpt_kit.training import Trainer, learning_rate_share
@@ -38,6 +38,27 @@ def test_a_validation_loss_that_is_no_number_is_never_the_best(build: Build, tmp
     scripted_losses(monkeypatch, [math.nan, 2.0, math.nan, 2.5])
     state = build().fit()
     assert (state.best_step, state.best_val_loss) == (4, 2.0)
+    assert best_checkpoint(tmp_path).name == "step-00000004"
+
+
+def test_what_is_best_is_the_objectives_to_say(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wrong answers 40, 20, 30, 20 % while the loss rises all the time: best is step 4, also for a run that was stopped after it."""
+
+    class ByErrors(LanguageModelling):
+        def misfit(self, means: Mapping[str, float]) -> float:
+            return means["errors"]
+
+    found = iter(LossReport(loss, 1, {"errors": errors}) for loss, errors in [(1.0, 0.4), (2.0, 0.2), (3.0, 0.3), (4.0, 0.2)])
+    monkeypatch.setattr("gpt_kit.training.trainer.evaluate_loss", lambda *_, **__: next(found))
+    trainer = build(save_every=4)
+    trainer.objective = ByErrors()
+    ask_to_stop(trainer, at=5)
+    with pytest.raises(RunStopped):
+        trainer.fit()
+    trainer = build(resume=tmp_path / "checkpoints" / "step-00000005")
+    trainer.objective = ByErrors()
+    state = trainer.fit()
+    assert (state.best_step, state.best_val_loss, state.best_misfit) == (4, 2.0, 0.2)
     assert best_checkpoint(tmp_path).name == "step-00000004"
 
 

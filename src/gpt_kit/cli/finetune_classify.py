@@ -76,27 +76,39 @@ def main(words: Sequence[str]) -> None:
 
 
 def _measure(run: Path, trainer: Trainer, task: ClassifyTask, command: str) -> None:
-    """The figures of the run's best checkpoint, and those of a bag of words that learned from the same texts."""
+    """The figures of the run's best checkpoint and of its last, and those of a bag of words that learned from the same texts."""
     from gpt_kit.cli.display import console
     from gpt_kit.cli.figures import print_evaluations
-    from gpt_kit.evaluation.classification import confusion_matrix
     from gpt_kit.evaluation.confusion import confusion_lines, draw_confusion_png
-    from gpt_kit.evaluation.labels import label_probabilities
     from gpt_kit.evaluation.records import EVALUATIONS, append_evaluations, weights_sha256
     from gpt_kit.locate import best_checkpoint
+    from gpt_kit.training import checkpoint_folder
+
+    best, last = best_checkpoint(run), checkpoint_folder(run, trainer.state.step)
+    confusion = _confusion(best, trainer, task)
+    found = [(best, _evaluation(task, "classify", confusion))]
+    if last != best:
+        found.append((last, _evaluation(task, "classify (last step)", _confusion(last, trainer, task))))
+    found += [(best, evaluation) for evaluation in _bag_of_words(task)]
+    print_evaluations([evaluation for _, evaluation in found])
+    console.print("\n".join(confusion_lines(confusion, task.train.names)))
+    draw_confusion_png(run / "confusion.png", confusion, task.train.names, f"{run.name}, {best.name}: {confusion.sum():,} texts")
+    for folder, evaluation in found:
+        identity = {"model": str(folder), "model_sha256": weights_sha256(folder), "command": command}
+        append_evaluations(run / EVALUATIONS, [evaluation], **identity)
+    console.print(f"matrix  {run}/confusion.png, of the best, {best.name}")
+
+
+def _confusion(folder: Path, trainer: Trainer, task: ClassifyTask) -> Confusion:
+    from gpt_kit.evaluation.classification import confusion_matrix
+    from gpt_kit.evaluation.labels import label_probabilities
     from gpt_kit.model import GPTClassifier
 
     assert task.val is not None and task.val_ids is not None
-    folder, batch_size = best_checkpoint(run), task.config.training.batch_size
     model = GPTClassifier.from_pretrained(folder).to(trainer.device)
+    batch_size = task.config.training.batch_size
     probabilities = label_probabilities(model, task.val_ids, precision=trainer.precision, batch_size=batch_size)
-    confusion = confusion_matrix(task.val.labels, probabilities.argmax(dim=1).tolist(), len(model.labels))
-    evaluations = [_evaluation(task, "classify", confusion), *_bag_of_words(task)]
-    print_evaluations(evaluations)
-    console.print("\n".join(confusion_lines(confusion, model.labels)))
-    draw_confusion_png(run / "confusion.png", confusion, model.labels, f"{run.name}, {folder.name}: {len(task.val):,} texts")
-    append_evaluations(run / EVALUATIONS, evaluations, model=str(folder), model_sha256=weights_sha256(folder), command=command)
-    console.print(f"matrix  {run}/confusion.png, of {folder.name}")
+    return confusion_matrix(task.val.labels, probabilities.argmax(dim=1).tolist(), len(model.labels))
 
 
 def _bag_of_words(task: ClassifyTask) -> list[Evaluation]:

@@ -6,6 +6,7 @@ batch is split.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch.nn.functional as F
@@ -23,6 +24,9 @@ class Objective(Protocol):
     """What each part is called where it is told, the first one "loss"."""
     shares: tuple[float, ...]
     """Weight of each part in the loss; a part with 0 is only told."""
+
+    def misfit(self, means: Mapping[str, float]) -> float:
+        """By which of the figures of an evaluation the best checkpoint is chosen: the lower the better."""
 
     def counts(self, batch: Batch) -> tuple[float, ...]:
         """What each part's sum is divided by, once it is added up over the whole batch."""
@@ -68,6 +72,10 @@ class LanguageModelling:
 
     names: tuple[str, ...] = ("loss",)
     shares: tuple[float, ...] = (1.0,)
+
+    def misfit(self, means: Mapping[str, float]) -> float:
+        """The loss."""
+        return means["loss"]
 
     def counts(self, batch: Batch) -> tuple[float, ...]:
         """The scored targets."""

@@ -36,6 +36,10 @@ class Classification:
         self.lm_weight = lm_weight
         self.shares: tuple[float, ...] = (1.0, 0.0, lm_weight)
 
+    def misfit(self, means: Mapping[str, float]) -> float:
+        """The share of wrong answers. The loss may rise while they still get fewer: a model can be too sure, and more often right."""
+        return 1 - means["accuracy"]
+
     def counts(self, batch: Batch) -> tuple[float, ...]:
         """The weight of the examples, their number, and the tokens that the language model is asked for."""
         labels = _labelled(batch).labels

@@ -54,9 +54,11 @@ class TrainingState:
     evaluated_step: int = 0
     """The last step that was evaluated; a stop may fall between a step and its evaluation."""
     best_step: int = 0
-    """The step with the lowest validation loss so far; 0 for none."""
+    """The best step so far, by the objective's judgement (of a language model the lowest validation loss); 0 for none."""
     best_val_loss: float | None = None
-    """That loss, in nats per token."""
+    """Its validation loss, in nats per token or text."""
+    best_misfit: float | None = None
+    """What that judgement found, the lower the better; None where it is the loss."""
     skipped_updates: int = 0
     """Updates in a row that were skipped, not finite or spikes."""
     losses: list[float] = field(default_factory=list)

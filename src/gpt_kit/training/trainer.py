@@ -243,8 +243,11 @@ class Trainer:
                 )
         self._saved_step = None  # what this step saved before it was evaluated (stopped, then resumed) knows nothing of it
         state.evaluated_step = state.step
-        if math.isfinite(val_loss) and (state.best_val_loss is None or val_loss < state.best_val_loss):
+        misfit = self.objective.misfit({"loss": val_loss, **report.others})
+        lowest = state.best_val_loss if state.best_misfit is None else state.best_misfit
+        if math.isfinite(val_loss) and (lowest is None or misfit < lowest):
             state.best_val_loss, state.best_step = val_loss, state.step
+            state.best_misfit = None if misfit == val_loss else misfit
         self._record(record)
         self._say(self.watch.after_evaluation(state.step, val_loss))
 
