@@ -1,6 +1,7 @@
 """Every command of the README runs as it stands there, in its order, on a small text and with a small model."""
 
 import io
+import json
 import re
 import runpy
 import shlex
@@ -31,6 +32,8 @@ def test_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name in ("book.txt", "the-verdict.txt"):
         Path(name).write_text(TEXT, encoding="utf-8")
+    answers = json.dumps([{"instruction": "say", "output": "yes"}] * 4)
+    Path("instruction-data.json").write_text(answers, encoding="utf-8")
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     hub = tmp_path / "hub"
     GPTModel(create_model_config("gpt2", n_layer=1, n_embd=16, n_head=2, max_position_embeddings=8)).save_pretrained(hub)
