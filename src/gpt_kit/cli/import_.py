@@ -26,31 +26,14 @@ def main(words: Sequence[str]) -> None:
     """Read, check, write."""
     arguments = parse(ImportArguments, "import", words)
 
-    from gpt_kit.cli.display import console, note
-    from gpt_kit.errors import DataError, TokenizerError
-    from gpt_kit.files import atomic_folder
+    from gpt_kit.cli.copying import copy_model, refuse_existing
+    from gpt_kit.cli.display import console
     from gpt_kit.locate import locate_model
-    from gpt_kit.model import GPTModel
-    from gpt_kit.tokenizers import load_tokenizer
-    from gpt_kit.weights import save_weights
 
-    if arguments.destination.exists():
-        raise DataError(f"{arguments.destination}: already exists. Choose another destination, or delete it first")
-    source = locate_model(arguments.source)
-    model = GPTModel.from_pretrained(source)
-    try:
-        tokenizer = load_tokenizer(source)
-    except TokenizerError as error:
-        tokenizer = None
-        note(f"imported without a tokenizer: {error}")
-    with atomic_folder(arguments.destination) as folder:
-        end_of_text_id = tokenizer.end_of_text_id if tokenizer else None
-        save_weights(folder, model.config, model.exported_tensors(), end_of_text_id=end_of_text_id)
-        if tokenizer:
-            tokenizer.save(folder)
-    total = sum(tensor.numel() for tensor in model.exported_tensors().values())
-    destination, command = arguments.destination, f"gpt-kit generate {shlex.quote(str(arguments.destination))} --prompt '…'"
-    console.print(f"{destination}: {total:,} parameters, {model.config.n_layer} layers; a forward pass is finite")
+    destination = arguments.destination
+    refuse_existing(destination)
+    _, tokenizer = copy_model(locate_model(arguments.source), destination, "imported")
+    command = f"gpt-kit generate {shlex.quote(str(destination))} --prompt '…'"
     if tokenizer is None:
         command = f"copy the model's tokenizer (tokenizer.json, or vocab.json and merges.txt) into {destination}; then {command}"
     console.print(f"next    {command}")
