@@ -100,7 +100,8 @@ def test_transformers_makes_the_same_ids(kind: str, chat: Tokenizer, tmp_path: P
         ours = render_chat(chat, messages, add_generation_prompt=ask)
         assert ours.ids == ids
         assert len(ours.trained) == len(ids)
-        if all(m.content.isascii() and m.content.isprintable() for m in messages):
+        contents = [message.content for message in messages]
+        if all(text.isascii() and text.isprintable() and (kind != "gpt1" or text == text.strip()) for text in contents):
             assert ours.trained == mask
 
     check()
