@@ -34,6 +34,8 @@ def test_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
         Path(name).write_text(TEXT, encoding="utf-8")
     answers = json.dumps([{"instruction": "say", "output": "yes"}] * 4)
     Path("instruction-data.json").write_text(answers, encoding="utf-8")
+    for name in ("train.tsv", "dev.tsv"):
+        Path(name).write_text("sentence\tlabel\na fine film\t1\na dull one\t0\nfine\t1\ndull\t0\n", encoding="utf-8")
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     hub = tmp_path / "hub"
     GPTModel(create_model_config("gpt2", n_layer=1, n_embd=16, n_head=2, max_position_embeddings=8)).save_pretrained(hub)

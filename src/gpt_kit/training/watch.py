@@ -108,7 +108,7 @@ class Watch:
         return self._once(
             "over-fitting",
             f"step {step}: validation loss rises ({val_loss:.3f}, its best was {self.best_val:.3f}) while training loss falls: the model "
-            "memorises. The best checkpoint is kept. Try more text, dropout 0.1 to 0.2 (--model.residual-dropout), or fewer steps",
+            "memorises. The best checkpoint is kept. Try more text, more dropout (0.1 to 0.3), or fewer steps",
         )
 
     def after_skipped_update(self, step: int, why: str) -> list[str]:
