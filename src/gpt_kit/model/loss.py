@@ -33,6 +33,8 @@ def linear_cross_entropy_sum(
     embedding's.
     """
     rows, scored = hidden.flatten(0, -2), targets.flatten()
+    if rows.device.type == "cpu" and not (kept := scored != IGNORE_INDEX).all():  # elsewhere, counting them would wait for the device
+        rows, scored = rows[kept], scored[kept]  # of an instruction's tokens often half are read only
     size = len(weight) if vocab_size is None else vocab_size
     return _LinearCrossEntropySum.apply(rows, weight, scored, size, torch.is_grad_enabled(), tied)  # type: ignore[no-any-return,no-untyped-call]
 
