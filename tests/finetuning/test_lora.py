@@ -14,7 +14,7 @@ from torch import Tensor
 from gpt_kit.config import LoraConfig, ModelConfig
 from gpt_kit.errors import ConfigError
 from gpt_kit.finetuning import add_lora, lora_tensors
-from gpt_kit.model import GPTModel, KVCache, recompute
+from gpt_kit.model import GPTModel, KVCache, drop, recompute
 from gpt_kit.weights import parameter_shapes
 
 BLOCK = ("qkv", "projection", "expand", "contract")
@@ -145,7 +145,7 @@ def test_dropout_hides_inputs_from_a_alone_and_only_in_training(
     layer = lora_model(tiny_config(), dropout=0.4).blocks[1].attention.qkv
     x = torch.randn(2, 5, 24)
     torch.manual_seed(3)
-    mask = F.dropout(torch.ones_like(x), 0.4)
+    mask = drop(torch.ones_like(x), 0.4)
     torch.manual_seed(3)
     expected = x @ layer.weight.T + layer.bias + 5 / 3 * (x * mask) @ layer.lora_A.T @ layer.lora_B.T
     torch.testing.assert_close(layer.train()(x), expected, rtol=0, atol=2e-6)

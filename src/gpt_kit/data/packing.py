@@ -16,7 +16,8 @@ import torch
 from gpt_kit.data.batches import IGNORED, Batch
 from gpt_kit.data.order import shuffled_indices
 
-ROW_TOKENS = 256  # rows are at least so wide where examples are short: wide enough to fill, and attention stays cheap
+ROW_TOKENS = 512  # rows of short examples are at most so wide: attention, which reads across them in vain, stays cheap
+LAYOUTS = 8  # tried for each batch; the one with the least padding is taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +80,8 @@ class ExampleEvaluation:
 
 def packed(examples: Sequence[Example], max_length: int) -> Batch:
     """The examples in rows of one width, at most `max_length` inputs. Each takes len(ids) - 1 places, its last id being a target only."""
-    width = max(min(ROW_TOKENS, max_length), *(len(example.ids) - 1 for example in examples))
-    rows = _first_fit(examples, width)
-    width = max(sum(len(example.ids) - 1 for example in row) for row in rows)
+    rows = min((_first_fit(examples, width) for width in _widths(examples, max_length)), key=lambda rows: len(rows) * _width(rows))
+    width = _width(rows)
     inputs = torch.zeros(len(rows), width, dtype=torch.long)
     targets = torch.full((len(rows), width), IGNORED)
     document_ids = torch.full((len(rows), width), len(examples))  # what is left of a row is a document of its own, that scores nothing
@@ -96,6 +96,19 @@ def packed(examples: Sequence[Example], max_length: int) -> Batch:
             start = place.stop
     alone = all(len(row) == 1 for row in rows)  # nothing looks ahead, so padding behind needs no mask
     return Batch(inputs, targets, None if alone else document_ids)
+
+
+def _widths(examples: Sequence[Example], max_length: int) -> list[int]:
+    """Widths worth trying: the examples dealt evenly to one row, to two, and so on, within ROW_TOKENS unless one alone is longer."""
+    places = [len(example.ids) - 1 for example in examples]
+    longest = max(places)
+    even = {max(longest, -(-sum(places) // rows)) for rows in range(1, len(places) + 1)}
+    widest = max(longest, min(ROW_TOKENS, max_length))
+    return sorted({min(width, widest) for width in even}, reverse=True)[:LAYOUTS]
+
+
+def _width(rows: list[list[Example]]) -> int:
+    return max(sum(len(example.ids) - 1 for example in row) for row in rows)
 
 
 def _first_fit(examples: Sequence[Example], width: int) -> list[list[Example]]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gpt_kit.config import LoraConfig
 from gpt_kit.errors import ConfigError
-from gpt_kit.model import Adapted, GPTModel
+from gpt_kit.model import Adapted, Dropout, GPTModel
 
 ADAPTER_PARAMETERS = ("lora_A", "lora_B")
 
@@ -39,7 +39,7 @@ class LoraLinear(LoraLayer):
     def __init__(self, layer: nn.Linear, config: LoraConfig) -> None:
         super().__init__(layer, config, layer.in_features, layer.out_features)
         self.bias = layer.bias
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from gpt_kit.model.block import TransformerBlock
 from gpt_kit.model.cache import KVCache
 from gpt_kit.model.classifier import GPTClassifier
 from gpt_kit.model.counting import ModelCounts, count_model
+from gpt_kit.model.dropout import Dropout, drop
 from gpt_kit.model.gpt import GPTModel
 from gpt_kit.model.layers import GELU, FeedForward, LayerNorm
 from gpt_kit.model.loss import IGNORE_INDEX, linear_cross_entropy_sum
@@ -14,6 +15,7 @@ __all__ = [
     "GELU",
     "IGNORE_INDEX",
     "Adapted",
+    "Dropout",
     "FeedForward",
     "GPTClassifier",
     "GPTModel",
@@ -24,6 +26,7 @@ __all__ = [
     "TransformerBlock",
     "blocked_attention",
     "count_model",
+    "drop",
     "fused_attention",
     "linear_cross_entropy_sum",
     "written_out_attention",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gpt_kit.config import ModelConfig
 from gpt_kit.model.cache import KVCache
+from gpt_kit.model.dropout import Dropout, drop
 from gpt_kit.model.positions import rotate
 from gpt_kit.model.recompute import Layer, computed_again, unchanged
 
@@ -25,9 +26,10 @@ QUERIES_PER_BLOCK = 256
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, dropout: float) -> Tensor:
     """One kernel; the (T, S) weights are never stored. No mask means plain causal, or one query that sees everything."""
-    if q.device.type == "cpu" and q.dtype is torch.bfloat16:
+    if q.device.type == "cpu" and (q.dtype is torch.bfloat16 or dropout):
         # The kernel does not use the processor's bf16 products: forward and backward of 4 windows of 512 tokens, 12 heads of 64, take
         # 85 ms in it (96 ms if brought to float32), and 34 ms in blocks. Their weights would be the largest thing that a layer keeps.
+        # Nor does it know dropout.
         attend = partial(blocked_attention, visible=visible, dropout=dropout)
         return computed_again(attend, q, k, v)
     causal = visible is None and q.shape[2] > 1
@@ -49,7 +51,7 @@ def blocked_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, d
             else:
                 bias = bias.masked_fill(visible[:, :, start:stop, :end], 0).expand(*q.shape[:2], -1, -1).flatten(0, 1)
             scores = torch.baddbmm(bias, flat_q[:, start:stop], flat_k[:, :end].transpose(1, 2), alpha=1 / math.sqrt(q.shape[-1]))
-            mixed.append(F.dropout(scores.softmax(dim=-1), dropout) @ flat_v[:, :end])  # (B·H, block, D)
+            mixed.append(drop(scores.softmax(dim=-1), dropout) @ flat_v[:, :end])  # (B·H, block, D)
     return torch.cat(mixed, dim=1).view(q.shape)
 
 
@@ -60,7 +62,7 @@ def written_out_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | Non
         visible = torch.ones(num_queries, num_keys, dtype=torch.bool, device=q.device).tril(num_keys - num_queries)
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, H, T, S)
     weights = scores.masked_fill(~visible, -torch.inf).softmax(dim=-1)
-    return F.dropout(weights, dropout) @ v
+    return drop(weights, dropout) @ v
 
 
 class MultiHeadAttention(nn.Module):
@@ -73,7 +75,7 @@ class MultiHeadAttention(nn.Module):
         self.attention_dropout = config.attention_dropout
         self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.qkv_bias)
         self.projection = nn.Linear(config.n_embd, config.n_embd)
-        self.dropout = nn.Dropout(config.residual_dropout)
+        self.dropout = Dropout(config.residual_dropout)
         self.attend: Attend = fused_attention
 
     def forward(

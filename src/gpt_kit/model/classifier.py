@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from gpt_kit.config import ModelConfig
 from gpt_kit.errors import CheckpointError, InputError
 from gpt_kit.files import atomic_folder
+from gpt_kit.model.dropout import Dropout
 from gpt_kit.model.gpt import GPTModel
 from gpt_kit.model.loss import linear_cross_entropy_sum
 from gpt_kit.model.tied import tied_gradient
@@ -34,7 +35,7 @@ class GPTClassifier(GPTModel):
         """The names of the labels 0, 1, …"""
         self.pad_token_id = pad_token_id
         """What fills rows up. Never the last token of a text: transformers finds that by it."""
-        self.score_dropout = nn.Dropout(dropout)
+        self.score_dropout = Dropout(dropout)
         self.score = nn.Linear(config.n_embd, len(self.labels), bias=False)
         nn.init.normal_(self.score.weight, std=config.initializer_range)
 

@@ -24,6 +24,7 @@ from gpt_kit.files import atomic_folder
 from gpt_kit.model.adapted import Adapted, weight_of
 from gpt_kit.model.block import TransformerBlock
 from gpt_kit.model.cache import KVCache
+from gpt_kit.model.dropout import Dropout
 from gpt_kit.model.init import initialize
 from gpt_kit.model.layers import LayerNorm
 from gpt_kit.model.loss import linear_cross_entropy_sum
@@ -44,7 +45,7 @@ class GPTModel(nn.Module):
         self.position_embedding = (
             nn.Embedding(config.max_position_embeddings, config.n_embd) if config.position_embedding == "learned" else None
         )
-        self.embedding_dropout = nn.Dropout(config.embedding_dropout)
+        self.embedding_dropout = Dropout(config.embedding_dropout)
         self.blocks = nn.ModuleList(TransformerBlock(config, layer) for layer in range(config.n_layer))
         self.final_norm = LayerNorm(config.n_embd, config.layer_norm_epsilon) if config.norm == "pre" else nn.Identity()
         self.head = None if config.tie_word_embeddings else nn.Linear(config.n_embd, config.padded_vocab_size, bias=False)

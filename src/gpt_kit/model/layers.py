@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gpt_kit.config import ModelConfig
+from gpt_kit.model.dropout import Dropout
 from gpt_kit.model.recompute import Layer, computed_again, unchanged
 
 
@@ -43,7 +44,7 @@ class FeedForward(nn.Module):
         self.expand = nn.Linear(config.n_embd, config.inner_width)
         self.activation = GELU()
         self.contract = nn.Linear(config.inner_width, config.n_embd)
-        self.dropout = nn.Dropout(config.residual_dropout)
+        self.dropout = Dropout(config.residual_dropout)
 
     def forward(self, x: Tensor, norm: Layer = unchanged) -> Tensor:
         """(B, T, C) -> (B, T, C), reading norm(x)."""
