@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,24 @@ def test_a_model_learns_to_answer_as_it_was_taught_and_then_stops(tmp_path: Path
     for question, answer in facts:
         assert "".join(chat.ask(question)) == answer
         assert not chat.was_cut
+
+
+def test_adapters_belong_to_the_base_that_they_were_trained_on(base: Path, records: Path, tmp_path: Path) -> None:
+    """A run begun anew in the same folder with another model; and a base that is another run's checkpoint, which then goes away."""
+    other = tmp_path / "other"
+    torch.manual_seed(1)
+    GPTModel(GPTModel.from_pretrained(base).config).save_pretrained(other, end_of_text_id=256)
+    load_tokenizer(base).save(other)
+    lora = ["--lora.rank", "2", "--training.max-steps", "2"]
+    run = finetune(base, records, tmp_path / "run", *lora)
+    shutil.rmtree(run / "checkpoints")
+    finetune(other, records, run, *lora)
+    frozen = "blocks.0.attention_norm.weight", "token_embedding.weight"
+    expected = GPTModel.from_pretrained(other).exported_tensors()
+    for name in frozen:
+        assert torch.equal(weights(run)[name][:257], expected[name])
+
+    whole = finetune(base, records, tmp_path / "whole", "--training.max-steps", "2")
+    upon = finetune(whole, records, tmp_path / "upon", *lora)
+    shutil.rmtree(whole)
+    assert main(["merge", str(upon), str(tmp_path / "merged")]) == 0

@@ -33,8 +33,10 @@ SHOWN_TOKENS = 200  # of each
 def start_sft(config: SftRun, run: Path, resume: str = "") -> Trainer:
     """Fine-tune to the end. Raises as `start_run` does."""
 
-    def prepare(_checkpoint: Path | None, precision: Precision, device: torch.device, world: World) -> SftTask:
-        folder = locate_model(config.sft.base)
+    def prepare(checkpoint: Path | None, precision: Precision, device: torch.device, world: World) -> SftTask:
+        own = run / "base"
+        going_on = checkpoint is not None and config.lora.rank and (own / "model.safetensors").is_file()
+        folder = own if going_on else locate_model(config.sft.base)
         tokenizer = chat_tokenizer(load_tokenizer(folder))
         model = GPTModel.from_pretrained(folder)
         model.resize_vocabulary(max(model.config.vocab_size, tokenizer.vocab_size))
@@ -83,12 +85,16 @@ def read_examples(config: SftConfig, tokenizer: Tokenizer) -> tuple[list[Example
 
 
 def base_of_adapters(folder: Path, model: GPTModel, tokenizer: Tokenizer, run: Path, world: World) -> Path:
-    """The Hugging Face folder that LoRA is added to: the one that was named or, where that is another model or none, RUN/base."""
-    if (folder / "model.safetensors").is_file() and load_tokenizer(folder).vocab_size >= tokenizer.vocab_size:
+    """The Hugging Face folder that LoRA is added to: the one that was named, or RUN/base.
+
+    A model of its own is written there where the named one lacks the chat marks, is no Hugging Face folder, or is another run's
+    checkpoint, which that run may delete.
+    """
+    base, whole = run / "base", (folder / "model.safetensors").is_file()
+    if folder == base or (whole and folder.parent.name != "checkpoints" and load_tokenizer(folder).vocab_size >= tokenizer.vocab_size):
         return folder
-    base = run / "base"
     with world.main_first():
-        if world.is_main and not (base / "model.safetensors").is_file():
+        if world.is_main:
             model.save_pretrained(base, end_of_text_id=tokenizer.end_of_text_id)
             tokenizer.save(base)
     return base
