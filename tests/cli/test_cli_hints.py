@@ -46,6 +46,19 @@ def test_the_proposed_training_works(run: Run, tmp_path: Path, monkeypatch: pyte
     assert code == 0, err
 
 
+def test_a_pattern_in_quotes_is_a_source_and_one_without_is_explained(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("texts/a.txt", "texts/b.txt", "texts/c.csv", "texts/d.html", "texts/e.csv"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("some words\n" * 20)
+    code, out, _ = run("prepare", "texts/*.txt", "--out", "pattern", "--tokenizer", "byte")
+    assert code == 0 and "skipped" not in out and open_corpus(Path("pattern")).info["read"]["documents"] == 2
+    code, out, _ = run("prepare", "texts", "--out", "folder", "--tokenizer", "byte")
+    assert code == 0 and "note: skipped 3 files of kinds that are not read: .csv 2, .html 1\n" in out
+    code, _, err = run("prepare", *sorted(Path().glob("texts/*.txt")), "--out", "several", "--tokenizer", "byte")
+    assert code == 2 and "2 sources (texts/a.txt, texts/b.txt), but a corpus is made of one" in err and "'texts/*.txt'" in err
+
+
 def test_preparing_says_where_bpe_ran_out_of_pairs(run: Run, tmp_path: Path, text_file: Path) -> None:
     (tmp_path / "short.txt").write_text("hello world, hello there")
     _, out, _ = run("prepare", tmp_path / "short.txt", "--out", tmp_path / "short", "--tokenizer", "bpe")

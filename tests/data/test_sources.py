@@ -15,7 +15,7 @@ import pytest
 import zstandard
 
 from gpt_kit.data import plain_text, readers
-from gpt_kit.data.sources import PRESETS, Document, hub_source, list_files, read_documents
+from gpt_kit.data.sources import PRESETS, Document, Source, hub_source, list_files, read_documents
 from gpt_kit.errors import DataError, MissingExtraError
 
 TEXTS = ["First document.\n\nTwo paragraphs.\n", "Zweites: Straße, 漢字, 🙂\n", " third, indented\n"]
@@ -180,6 +180,27 @@ def test_a_glob_finds_files_below(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert texts("x/**") == ["x/b.txt", "x/d.md", "x/y/c.txt"], "folders that match are no files"
     assert "no file matches" in complaint("*.parquet")
+
+
+def test_what_is_not_read_is_counted_by_its_kind(tmp_path):
+    """Files of unknown kinds, links and corpora; not hidden ones, and nothing where all is read."""
+    for name in ("a.txt", "b.csv", "x/c.CSV", "x/d.html", "x/README", "e.csv.gz", ".hidden.csv", ".git/config"):
+        write(tmp_path / "texts" / name, b"text")
+    assert Source(str(tmp_path / "texts")).skipped == ["skipped 5 files of kinds that are not read: .csv 3, .html 1, without suffix 1"]
+    assert Source(str(tmp_path / "texts" / "*.txt")).skipped == Source(str(tmp_path / "texts" / "**")).skipped == []
+    assert Source(str(tmp_path / "texts" / "*")).skipped == ["skipped 1 folder by that pattern; ** reads below them"]
+    write(tmp_path / "all" / "a.txt", b"text")
+    assert Source(str(tmp_path / "all")).skipped == Source("python-docs").skipped == []
+    (tmp_path / "all" / "link").symlink_to(tmp_path / "texts")
+    for name in ("corpus.json", "MANIFEST.json"):
+        write(tmp_path / "all" / "corpus" / name, b"{}")
+    assert Source(str(tmp_path / "all")).skipped == ["skipped 2 folders: link to a folder 1, prepared corpus 1"]
+    for number in range(10):
+        write(tmp_path / "kinds" / f"a.{number}", b"")
+    assert "known kind (.txt" in complaint(tmp_path / "kinds")
+    assert complaint(tmp_path / "kinds").endswith(
+        "skipped 10 files of kinds that are not read: .0 1, .1 1, .2 1, .3 1, .4 1, .5 1, .6 1, .7 1, others 2"
+    )
 
 
 def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path):

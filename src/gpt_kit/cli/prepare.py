@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import shutil
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import tyro
 
 from gpt_kit.cli.arguments import parse
 from gpt_kit.config import CorpusConfig, create_model_config
+from gpt_kit.errors import ConfigError
 
 if TYPE_CHECKING:
     from gpt_kit.cli.display import PrepareDisplay
@@ -35,6 +37,7 @@ class PrepareArguments:
 
 def main(words: Sequence[str]) -> None:
     """Prepare the corpus and print what it holds."""
+    _refuse_several_sources(words)
     arguments = parse(PrepareArguments, "prepare", words)
 
     from gpt_kit.cli.display import PrepareDisplay, console, note
@@ -85,6 +88,16 @@ def main(words: Sequence[str]) -> None:
             f"text too, word for word over long stretches, so the validation loss flatters; one place: {near['example']['text'][:80]!r}"
         )
     console.print(f"next    {_next_command(out, len(corpus.train))}")
+
+
+def _refuse_several_sources(words: Sequence[str]) -> None:
+    """What a shell makes of a pattern without quotes. Raises: ConfigError."""
+    sources = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
+    if len(sources) > 1:
+        raise ConfigError(
+            f"{len(sources)} sources ({sources[0]}, {sources[1]}{', …' * (len(sources) > 2)}), but a corpus is made of one. "
+            "Give their folder, or a pattern in quotes: 'texts/*.txt'"
+        )
 
 
 def _write_bins(source: str, out: Path, asked: CorpusConfig) -> None:

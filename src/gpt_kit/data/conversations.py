@@ -107,6 +107,8 @@ class _LeftOut:
 
 def _records(name: str, note: Callable[[str], None]) -> FoundRecords:
     source = Source(name)
+    for line in source.skipped:
+        note(f"{name}: {line}")
     if source.hub and not source.hub.url:
         yield from read_hub_rows(name, source.hub, "off")  # all of it is needed at once, and the next run finds it on the disk
         return

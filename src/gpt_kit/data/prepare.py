@@ -50,6 +50,8 @@ def prepare_corpus(
         tokenizer = _join(source, parts, folder, config)
         return open_corpus(folder, verify=False, tokenizer=tokenizer)
     text = Source(source, config.text_key, config.streaming)
+    for line in text.skipped:
+        note(line)
     if text.is_stream:
         refuse_begun(folder, text)
     if was_begun(folder):

@@ -2,40 +2,31 @@
 
 A source is a file, a folder (all files of a known kind below it, hidden ones left out), a glob ("corpus/**/*.txt"), "-" for
 standard input, `python-docs`, the corpus that comes with Python, or a dataset of the hub (see `hub`). A path that exists wins
-over a name. Files are read in sorted order, so a source means the same documents in the same order on every machine. What a file
-of each kind may look like stands in `readers`; .gz and .zst around any of them are unpacked on the way.
+over a name. Files are read in sorted order (see `listing`), so a source means the same documents in the same order on every machine.
+What a file of each kind may look like stands in `readers`; .gz and .zst around any of them are unpacked on the way.
 """
 
 from __future__ import annotations
 
-import contextlib
-import glob
 import itertools
-import os
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO
 
-from gpt_kit.config.suggest import did_you_mean
 from gpt_kit.data import python_docs
-from gpt_kit.data.compressed import COMPRESSIONS, without_compression
+from gpt_kit.data.compressed import COMPRESSIONS
 from gpt_kit.data.damage import Damage
-from gpt_kit.data.hub import PRESETS, HubText, Streaming, hub_text, read_hub
+from gpt_kit.data.hub import PRESETS, Streaming, read_hub
+from gpt_kit.data.listing import STDIN, exists, files_named, hub_source, list_files
 from gpt_kit.data.pieces import Document, Position
 from gpt_kit.data.plain_text import Reading, read_text
-from gpt_kit.data.readers import KNOWN_SUFFIXES, read_file
-from gpt_kit.data.shards import is_corpus
+from gpt_kit.data.readers import read_file
 from gpt_kit.errors import DataError
-from gpt_kit.files import MANIFEST
 
 __all__ = ["PRESETS", "STDIN", "Document", "Source", "hub_source", "list_files", "no_text", "read_documents"]
 
-STDIN = "-"
-_GLOB_CHARACTERS = re.compile(r"[*?\[]")
 _taken_stdin: object = None
 Found = Iterator[tuple[int, Document | Damage]]
 
@@ -48,8 +39,8 @@ class Source:
         self.name, self.text_key, self.streaming = name, text_key, streaming
         self.title = _title(name)
         self.hub = hub_source(name)
-        self.is_docs = name == python_docs.NAME and not _exists(name)
-        self.files = list_files(name)
+        self.is_docs = name == python_docs.NAME and not exists(name)
+        self.files, self.skipped = files_named(name)  # in lines for people: see Listing
         self.is_stream = name == STDIN or any(file.is_fifo() for file in self.files)
         """It can be read only once."""
 
@@ -94,35 +85,6 @@ def read_documents(source: str, *, text_key: str = "text", on_damaged: Callable[
     return _whole_documents(Source(source, text_key), on_damaged)
 
 
-def hub_source(source: str) -> HubText | None:
-    """What `source` names on the hub. A path that exists wins, and what looks like one (a known suffix, a folder) is one."""
-    if _exists(source) or _is_known(Path(source)) or (source not in PRESETS and _exists(str(_path(source).parent))):
-        return None
-    return hub_text(source)
-
-
-def list_files(source: str) -> list[Path]:
-    """The files that `source` names, sorted; none for standard input, `python-docs` and what lies on the hub.
-
-    Raises: DataError when it names nothing, or a folder without a file of a known kind.
-    """
-    path = _path(source)
-    if source and _exists(source):
-        if path.is_char_device() or path.is_block_device() or path.is_socket():
-            raise DataError(f"{source}: is a device, not a text. Give a file, a folder, a glob, or '-' for standard input")
-        return _files_below(path) if path.is_dir() else [path]
-    if source in (STDIN, python_docs.NAME) or hub_source(source):
-        return []
-    if _GLOB_CHARACTERS.search(source):
-        # Not Path.glob: that would find hidden files too, and only below a fixed folder.
-        matches = sorted({Path(match) for match in glob.glob(str(path), recursive=True)})  # noqa: PTH207
-        files = [match for match in matches if not match.is_dir()]
-        if not files:
-            raise DataError(f"{source}: no file matches this pattern")
-        return files
-    raise _refusal(source, path)
-
-
 def _whole_documents(source: Source, on_damaged: Callable[[DataError], None] | None) -> Iterator[Document]:
     is_empty = True
     pieces: list[str] = []
@@ -150,55 +112,6 @@ def no_text(source: str) -> DataError:
 
 def _title(source: str) -> str:
     return "stdin" if source == STDIN else source
-
-
-def _files_below(folder: Path) -> list[Path]:
-    """Its texts; what a prepared corpus among them consists of is none."""
-    found: list[Path] = []
-    for parent, subfolders, names in os.walk(folder, onerror=_unreadable):
-        if is_corpus(Path(parent)) and MANIFEST in names:
-            subfolders.clear()
-            continue
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        found += [Path(parent, name) for name in names if not name.startswith(".") and _is_known(Path(name))]
-    if not found:
-        if any(is_corpus(entry) for entry in (folder, *folder.iterdir())):
-            raise DataError(f"{folder}: holds prepared corpora and no text. Corpora are joined where nothing else lies beside them")
-        kinds = ", ".join(KNOWN_SUFFIXES)
-        raise DataError(f"{folder}: no file in this folder is of a known kind ({kinds}, each also as {' or '.join(COMPRESSIONS)})")
-    return sorted(found)
-
-
-def _unreadable(error: OSError) -> NoReturn:
-    raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from None
-
-
-def _is_known(path: Path) -> bool:
-    return without_compression(path).suffix.lower() in KNOWN_SUFFIXES
-
-
-def _path(source: str) -> Path:
-    try:
-        return Path(source).expanduser()
-    except RuntimeError:  # "~" and a user who is not there
-        return Path(source)
-
-
-def _exists(source: str) -> bool:
-    try:
-        return _path(source).exists()
-    except OSError:  # longer than any name can be
-        return False
-
-
-def _refusal(source: str, path: Path) -> DataError:
-    """Why `source` is nothing that can be read, with the nearest name that is."""
-    names = []
-    with contextlib.suppress(OSError):
-        names = [entry.name for entry in path.parent.iterdir()]
-    if path.name == source:
-        names += [python_docs.NAME, *PRESETS]
-    return DataError(f"{source or repr(source)}: there is no such file or folder{did_you_mean(path.name, names)}")
 
 
 def _take_stdin() -> BinaryIO:
