@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -45,6 +46,28 @@ def test_the_live_line_is_one_line_with_whole_figures(width: int, activity: str,
 def test_the_bar_grows_with_the_terminal_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     widths = [len(live_lines(width, "training", monkeypatch)[0].rstrip()) for width in (80, 90, 120, 200)]
     assert widths[0] < widths[1] < widths[2] == widths[3]
+
+
+def test_preparing_tells_a_file_now_and_then_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line every ten seconds: what is done, and the time left by the speed of this activity; a terminal has its bar instead."""
+    clock = [0.0]
+    monkeypatch.setattr(display, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    for is_terminal in (False, True):
+        console, clock = Console(width=80, force_terminal=is_terminal, color_system=None, file=io.StringIO()), [0.0]
+        monkeypatch.setattr(display, "console", console)
+        progress = display.PrepareDisplay()
+        for clock[0], activity, done, total in [
+            (1.0, "reading", 3_000_000, 0),
+            (11.0, "reading", 30_000_000, 0),
+            (12.0, "training the tokenizer", 0, 0),
+            (30.0, "encoding", 1_000_000, 1_500_000_000),
+            (35.0, "encoding", 301_000_000, 1_500_000_000),
+            (40.0, "encoding", 501_000_000, 1_501_000_000),
+            (41.0, "comparing", 1_500_000_000, 1_500_000_000),
+        ]:
+            progress(activity, done, total)
+        lines = console.file.getvalue().splitlines()
+        assert lines == ([] if is_terminal else ["reading: 30.0 MB", "encoding: 1.0 MB", "encoding: 501.0 MB of 1,501.0 MB, 0:20 left"])
 
 
 def test_the_first_signal_is_answered_at_once(capfd: pytest.CaptureFixture[str]) -> None:

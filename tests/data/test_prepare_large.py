@@ -247,7 +247,7 @@ def test_the_progress_ends_at_a_hundred_per_cent(tmp_path: Path, suffix: str) ->
     path = tmp_path / f"a{suffix}"
     path.write_bytes(gzip.compress(written.encode()) if suffix.endswith(".gz") else written.encode())
     told: list[tuple[int, int]] = []
-    prepare_corpus(str(path), tmp_path / "corpus", BYTES, lambda _, done, total: told.append((done, total)))
+    prepare_corpus(str(path), tmp_path / "corpus", BYTES, lambda what, *sizes: told.append(sizes) if what == "encoding" else None)
     size = sum(map(len, texts))
     assert told[-1][0] == size
     if suffix.endswith(".gz"):

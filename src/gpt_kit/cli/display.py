@@ -17,6 +17,7 @@ from gpt_kit.training.metrics import Record
 console = Console(highlight=False, markup=False, soft_wrap=not sys.stdout.isatty())  # a file gets whole lines, a terminal whole words
 BAR_WIDTHS = (4, 24)  # characters, in a narrow terminal and in a wide one
 PLAIN_LINES = 20  # how many lines of progress a file gets over a whole run
+PLAIN_SECONDS = 10.0  # from one to the next where nobody knows how much there is to do
 
 
 def _bar() -> BarColumn:
@@ -115,8 +116,11 @@ class LiveDisplay:
         done = step - self.first_step
         if done <= 0:
             return ""
-        seconds = (time.monotonic() - self.started) / done * (self.max_steps - step)
-        return "{}:{:02d} left".format(*divmod(round(seconds), 60))
+        return _time_left((time.monotonic() - self.started) / done * (self.max_steps - step))
+
+
+def _time_left(seconds: float) -> str:
+    return "{}:{:02d} left".format(*divmod(round(seconds), 60))
 
 
 class PrepareDisplay:
@@ -124,6 +128,8 @@ class PrepareDisplay:
 
     def __init__(self) -> None:
         self.activity, self.size = "reading", ""
+        self.begun = (time.monotonic(), 0)  # this activity: when, and at how many bytes
+        self.next_line = time.monotonic() + PLAIN_SECONDS
         self.bar = Progress(
             TextColumn("[bold]{task.description}"), _bar(), TextColumn("{task.fields[size]}"),
             console=console, disable=not console.is_terminal, transient=True,
@@ -138,8 +144,23 @@ class PrepareDisplay:
         self.close()
 
     def __call__(self, activity: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if activity != self.activity:
+            self.begun = (now, done)
         self.activity, self.size = activity, f"{done / 1e6:,.1f} MB" if done else ""
-        self.bar.update(self.task, description=activity, completed=done, total=total or None, size=self.size)
+        if console.is_terminal:
+            self.bar.update(self.task, description=activity, completed=done, total=total or None, size=self.size)
+        elif now >= self.next_line:
+            self.next_line = now + PLAIN_SECONDS
+            console.print(self._line(now, done, total))
+
+    def _line(self, now: float, done: int, total: int) -> str:
+        """For a file."""
+        since, first = self.begun
+        line = f"{self.activity}: {self.size}" if self.size else self.activity
+        if total > done > first:
+            line += f" of {total / 1e6:,.1f} MB, {_time_left((now - since) / (done - first) * (total - done))}"
+        return line
 
     def close(self) -> None:
         """Leave the screen to others."""

@@ -48,6 +48,7 @@ def finish(
     written: Written,
     digests: tuple[Digests, Digests] | None,
     report: dict[str, Any],
+    progress: Progress,
     learned_from: int = 0,
     joined: int = 0,
 ) -> None:
@@ -56,10 +57,13 @@ def finish(
     `digests`: of the documents of either side, None where what was prepared elsewhere has left none: duplicates are then not counted.
     `learned_from`: bytes of training text that a bpe tokenizer learned from. `joined`: how many corpora were.
     """
+    size = bytes_in(written)
+    progress("counting duplicates", size, 0)
     duplicates, seen = count_duplicates(*digests, folder / PROGRESS) if digests else (None, None)
     shards = {side: sorted(path.name for path in folder.glob(f"{side}-*.tokens")) for side in SIDES}
     sides = {side: TokenArray([ShardReader(folder / name, tokenizer.fingerprint) for name in shards[side]]) for side in SIDES}
-    leaks = find_leaks(sides["train"], sides["val"], tokenizer.end_of_text_id)
+    end = tokenizer.end_of_text_id
+    leaks = find_leaks(sides["train"], sides["val"], end, lambda share: progress("comparing", round(share * size), size))
     example: dict[str, Any] | None = leaks.example and {
         **leaks.example,
         "text": tokenizer.decode(sides["val"].read(leaks.example["val"], WINDOW)),

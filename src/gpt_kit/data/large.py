@@ -143,6 +143,7 @@ def _end(work: _Work, entry: Entry, note: Note) -> None:
         entry["written"],
         digests,
         entry["report"],
+        work.progress,
         entry["learned_from"],
     )
     if work.config.val_fraction and not entry["written"]["val"]["tokens"]:

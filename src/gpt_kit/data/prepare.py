@@ -44,10 +44,10 @@ def prepare_corpus(
     """
     refuse_foreign(folder)
     if files := bin_files(source):
-        tokenizer = _prepare_bins(source, files, folder, config)
+        tokenizer = _prepare_bins(source, files, folder, config, progress)
         return open_corpus(folder, verify=False, tokenizer=tokenizer)
     if parts := corpora_in(source):
-        tokenizer = _join(source, parts, folder, config)
+        tokenizer = _join(source, parts, folder, config, progress)
         return open_corpus(folder, verify=False, tokenizer=tokenizer)
     text = Source(source, config.text_key, config.streaming)
     for line in text.skipped:
@@ -68,7 +68,7 @@ def prepare_corpus(
     return open_corpus(folder, verify=False, tokenizer=tokenizer)
 
 
-def _prepare_bins(source: str, files: dict[str, Path], folder: Path, config: CorpusConfig) -> Tokenizer:
+def _prepare_bins(source: str, files: dict[str, Path], folder: Path, config: CorpusConfig, progress: Progress) -> Tokenizer:
     is_default = config.tokenizer == CorpusConfig().tokenizer  # then the tokenizer beside the ids goes before it
     tokenizer = tokenizer_of_bins(source, files, None if is_default and has_tokenizer(files) else config.tokenizer)
     with atomic_folder(folder) as temporary:
@@ -76,11 +76,11 @@ def _prepare_bins(source: str, files: dict[str, Path], folder: Path, config: Cor
         tokenizer.save(temporary)
         documents = sum(own["documents"] for own in written.values())
         report = {**NOTHING_LEFT_OUT, "documents": documents}
-        finish(temporary, source, corpus_settings(config), tokenizer, split, written, None, report)
+        finish(temporary, source, corpus_settings(config), tokenizer, split, written, None, report, progress)
     return tokenizer
 
 
-def _join(source: str, parts: list[Path], folder: Path, config: CorpusConfig) -> Tokenizer:
+def _join(source: str, parts: list[Path], folder: Path, config: CorpusConfig, progress: Progress) -> Tokenizer:
     corpora = opened(parts)
     tokenizer = corpora[0].tokenizer
     settings = common_settings(source, corpora, config)
@@ -88,7 +88,7 @@ def _join(source: str, parts: list[Path], folder: Path, config: CorpusConfig) ->
         written = link_shards(corpora, temporary)
         tokenizer.save(temporary)
         split = corpora[0].info["split"] if len({corpus.info["split"] for corpus in corpora}) == 1 else "mixed"
-        finish(temporary, source, settings, tokenizer, split, written, None, summed_reports(corpora), joined=len(corpora))
+        finish(temporary, source, settings, tokenizer, split, written, None, summed_reports(corpora), progress, joined=len(corpora))
     return tokenizer
 
 
@@ -124,6 +124,7 @@ def _prepare_small(text: Source, folder: Path, config: CorpusConfig, pieces: deq
         learned_from = writer.written["train"]["bytes"] if config.tokenizer == "bpe" else 0
         digests = read_digests(notes, "train"), read_digests(notes, "val")
         tokenizer.save(temporary)
-        finish(temporary, text.name, corpus_settings(config), tokenizer, split, writer.written, digests, intake.report(), learned_from)
+        report, settings = intake.report(), corpus_settings(config)
+        finish(temporary, text.name, settings, tokenizer, split, writer.written, digests, report, progress, learned_from)
         shutil.rmtree(notes)
     return tokenizer
