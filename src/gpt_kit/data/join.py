@@ -1,7 +1,7 @@
 """Several corpora -> one: how a text that many machines prepared in parts becomes one corpus.
 
-The shards are taken over as they are (as hard links where the disk has them) and numbered anew. Documents of a source over 32 MB
-are set aside by their own hash, so the parts have made the same choice that one machine would have made.
+The shards are taken over as they are (as hard links where the disk has them) and numbered anew. Documents of a source over SMALL_BYTES
+(see prepare.py) are set aside by their own hash, so the parts have made the same choice that one machine would have made.
 """
 
 from __future__ import annotations

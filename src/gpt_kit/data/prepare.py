@@ -30,6 +30,7 @@ from gpt_kit.files import PROGRESS, atomic_folder
 from gpt_kit.tokenizers import Tokenizer
 
 SMALL_BYTES = 32_000_000
+"""Of memory, about: a document counts more than its text (Piece.memory_bytes)."""
 
 
 def prepare_corpus(
