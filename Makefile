@@ -23,6 +23,9 @@ bench: .venv/dev
 	$(BIN)/python benchmarks/prepare_corpus.py
 	$(BIN)/python benchmarks/loader_and_saving.py
 	$(BIN)/python benchmarks/plan_against_run.py
+	$(BIN)/python benchmarks/step_memory.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt trl
+	$(BIN)/python benchmarks/finetune_cpu.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

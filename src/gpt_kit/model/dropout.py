@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 LEVELS = 2**16
+DRAWN_AT_ONCE = 2**15  # stays in the cache, and is too little for numpy to ask the system for huge pages, which can take seconds
 
 
 class Dropout(nn.Module):
@@ -39,6 +40,8 @@ def drop(x: Tensor, p: float) -> Tensor:
 def _keep(shape: torch.Size, p: float) -> Tensor:
     """A bool tensor, False with probability p."""
     size = shape.numel()
-    seed = int(torch.randint(2**63 - 1, ()))
-    drawn = np.random.SFC64(seed).random_raw(-(-size // 4)).view(np.int16)  # four numbers of 64 bits
-    return (torch.from_numpy(drawn)[:size] >= round(p * LEVELS) - LEVELS // 2).view(shape)
+    generator = np.random.SFC64(int(torch.randint(2**63 - 1, ())))
+    drawn = torch.empty(-(-size // 4), dtype=torch.int64)  # four numbers of 64 bits
+    for part in drawn.split(DRAWN_AT_ONCE):  # type: ignore[no-untyped-call]
+        part.numpy()[:] = generator.random_raw(len(part)).view(np.int64)
+    return (drawn.view(torch.int16)[:size] >= round(p * LEVELS) - LEVELS // 2).view(shape)
