@@ -15,6 +15,8 @@ from gpt_kit.errors import DataError
 from gpt_kit.evaluation.report import read_run, write_report
 from gpt_kit.files import write_manifest
 
+CHECKPOINT = "checkpoints/step-00000008"
+
 
 @pytest.mark.parametrize(
     ("file", "line"),
@@ -52,6 +54,16 @@ def test_damaged_weights_are_named_and_their_hash_is_not_given(tmp_path: Path, m
     assert any("does not match its manifest" in problem for problem in report.problems)
     assert digest not in Page(report.html).source and weights_hash(run) not in Page(report.html).source
     assert report.runs[0].status == "finished, without a sound checkpoint"
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+def test_a_training_state_may_be_deleted_but_not_damaged(tmp_path: Path, make_run: MakeRun, deleted: bool) -> None:
+    run = make_run()
+    state = run / CHECKPOINT / "training_state" / "state.json"
+    state.unlink() if deleted else state.write_text('{"data_order": {"corpus": "' + "b" * 64 + '"}}', encoding="utf-8")
+    report = write_report([run], tmp_path / "report")
+    assert report.problems == ([] if deleted else [f"{state}: does not match its manifest; left out"])
+    assert "b" * 64 not in Page(report.html).source and weights_hash(run) in Page(report.html).source
 
 
 def test_a_run_that_has_only_begun_is_reported(tmp_path: Path, make_run: MakeRun) -> None:
@@ -101,7 +113,6 @@ def test_two_runs_of_one_name_are_told_apart_and_one_run_twice_is_one(tmp_path: 
     assert report.html == tmp_path / "report.html" and report.markdown == tmp_path / "report.md"
 
 
-CHECKPOINT = "checkpoints/step-00000008"
 FILES = [
     "config.toml",
     "environment.json",

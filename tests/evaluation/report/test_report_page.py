@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,33 @@ def test_links_within_the_page_lead_somewhere(tmp_path: Path, make_run: MakeRun)
     names = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
     links = [found["href"].removeprefix("#") for found in page.all("a")]
     assert links == ["run-1", "run-2"] and set(links) <= names
+
+
+def test_a_confusion_matrix_is_inside_the_page_and_nothing_else_passes_for_one(tmp_path: Path, make_run: MakeRun) -> None:
+    for name, content in (("a", b"\x89PNG\r\n\x1a\n\x00\xff"), ("b", b"<svg onload=alert(1)>")):
+        (make_run(name) / "confusion.png").write_bytes(content)
+    page = Page(write_report([tmp_path / "runs" / "a", tmp_path / "runs" / "b"], tmp_path / "report").html)
+    assert [found["src"] for found in page.all("img")] == ["data:image/png;base64,iVBORw0KGgoA/w=="]
+
+
+@pytest.mark.parametrize(
+    ("sections", "kind", "verb"),
+    [
+        ("[sft]\nbase = 'runs/base'\ndata = 'chats/x.jsonl'\n[lora]\nrank = 0", "chat tuning", "finetune sft"),
+        ("[sft]\nbase = 'runs/base'\ndata = 'chats/x.jsonl'\n[lora]\nrank = 8", "chat tuning (LoRA)", "finetune sft"),
+        ("[classify]\nbase = 'runs/base'\ndata = 'chats/x.jsonl'", "classification", "finetune classify"),
+    ],
+)
+def test_a_fine_tuned_run_says_what_it_is_from_what_and_how_to_repeat_it(
+    tmp_path: Path, make_run: MakeRun, sections: str, kind: str, verb: str
+) -> None:
+    run = make_run("it's", config=f"{sections}\n[training]\nmax_steps = {{steps}}\n")
+    report = write_report([run], tmp_path / "report")
+    page = Page(report.html)
+    assert report.runs[0].kind == kind and "x.jsonl" in page.text and "base runs/base" in page.text
+    command = html.unescape(re.findall("<pre>(.*?)</pre>", page.source, re.DOTALL)[0])
+    assert shlex.split(command) == ["gpt-kit", *verb.split(), "--config", str(run / "config.toml"), "--out", f"{run}-again"]
+    assert ("thin: training" in page.text.lower()) == (kind != "classification")  # whose loss in training is of something else too
 
 
 @pytest.mark.parametrize("child", ["<b>", "a & b", '"', 3])

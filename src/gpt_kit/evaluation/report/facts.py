@@ -40,7 +40,7 @@ def details(run: RunFacts) -> dict[str, str]:
         "model": ", ".join(filter(None, (_parameters(run), shape))),
         "base": run.base,
         "tokenizer": run.tokenizer,
-        "text": "; ".join([run.text, *sides]),
+        "text": "; ".join(filter(None, [run.text, *sides])),
         "training": f"{run.step:,} steps, {run.tokens_seen:,} tokens" + _listed(training, settings) if run.records else "",
         "speed": f"{run.tokens_seen / run.seconds:,.0f} tokens per second over {duration(run.seconds)}" if run.seconds else "",
         "best": f"validation loss {run.best[0]:.4f} nats per {UNITS.get(run.kind, 'token')} at step {run.best[1]:,}" if run.best else "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from gpt_kit.evaluation.report.scores import LARGEST, newest, read_scores
 from gpt_kit.files import MANIFEST, check_manifest, sha256_of_file
 from gpt_kit.locate import best_checkpoint, run_of
 
+STATE_FOLDER = "training_state"
 LONGEST_SAMPLE = 4000  # characters
 PNG = b"\x89PNG"
 SHAPE = {"layers": "n_layer", "width": "n_embd", "heads": "n_head", "context": "max_position_embeddings", "vocabulary": "vocab_size"}
@@ -21,10 +23,7 @@ def read_run(path: Path, name: str) -> RunFacts | None:
     """What `path` holds: a run, a model's folder, or a .jsonl file of scores; None where it is neither."""
     if path.is_file() and path.suffix == ".jsonl":
         facts = RunFacts(name=name, folder=path)
-        scores = read_scores(path, facts.problems)
-        facts.scores = [
-            score for model in dict.fromkeys(score.model for score in scores) for score in newest(s for s in scores if s.model == model)
-        ]
+        facts.scores = newest(read_scores(path, facts.problems), of_each_model=True)
         return facts
     folder = run_of(path) or (path if (path / "config.json").is_file() or (path / "adapter_config.json").is_file() else None)
     if folder is None:
@@ -63,7 +62,7 @@ def _read_checkpoint(facts: RunFacts) -> None:
     try:
         folder = best_checkpoint(facts.folder) if run_of(facts.folder) else facts.folder
         if run_of(facts.folder) or (folder / MANIFEST).is_file():
-            check_manifest(folder, but_not="training_state")
+            check_manifest(folder, but_not=STATE_FOLDER)
     except GPTKitError as error:
         facts.problems.append(str(error))
         return
@@ -72,12 +71,20 @@ def _read_checkpoint(facts: RunFacts) -> None:
     for name in WEIGHTS:
         if name not in facts.manifest and (folder / name).is_file():
             facts.manifest[name] = sha256_of_file(folder / name)
-    state = "training_state/state.json"
-    if state in facts.manifest and sha256_of_file(folder / state) == facts.manifest[state]:
-        kinds = {"step": int, "tokens_seen": int, "data_order": dict}
-        found = read_object(folder / state, facts.problems)
-        facts.state = {name: found[name] for name, kind in kinds.items() if isinstance(found.get(name), kind)}
+    facts.state = _state(folder, facts.manifest, facts.problems)
     _read_model(facts, folder)
+
+
+def _state(folder: Path, manifest: dict[str, str], problems: list[str]) -> dict[str, Any]:
+    """What a report needs of the training state, which may have been deleted to save room."""
+    name = f"{STATE_FOLDER}/state.json"
+    if not (folder / name).is_file():
+        return {}
+    if sha256_of_file(folder / name) != manifest.get(name):
+        problems.append(f"{folder / name}: does not match its manifest; left out")
+        return {}
+    found, kinds = read_object(folder / name, problems), {"step": int, "tokens_seen": int, "data_order": dict}
+    return {name: found[name] for name, kind in kinds.items() if isinstance(found.get(name), kind)}
 
 
 def _read_model(facts: RunFacts, folder: Path) -> None:
@@ -101,16 +108,9 @@ def _read_model(facts: RunFacts, folder: Path) -> None:
         try:
             with safe_open(file, framework="np") as tensors:
                 sizes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118 (no mapping)
-            facts.parameters = sum(_product(shape) for shape in sizes)
+            facts.parameters = sum(math.prod(shape) for shape in sizes)
         except (SafetensorError, OSError) as error:
             facts.problems.append(f"{file}: not a whole safetensors file ({error})")
-
-
-def _product(shape: list[int]) -> int:
-    product = 1
-    for size in shape:
-        product *= size
-    return product
 
 
 def _read_corpus(facts: RunFacts) -> None:
@@ -128,8 +128,6 @@ def _read_corpus(facts: RunFacts) -> None:
             f"{folder}: this corpus is not the one that the run read (SHA-256 {fingerprint[:8]}…, expected {expected[:8]}…); left out"
         )
         return
-    sides = {side: read_object(folder / "corpus.json", facts.problems).get(side) for side in ("train", "val")}
-    counts = ("tokens", "bytes")
-    facts.corpus = {
-        side: told for side, told in sides.items() if isinstance(told, dict) and all(isinstance(told.get(n), int) for n in counts)
-    }
+    for side, told in read_object(folder / "corpus.json", facts.problems).items():
+        if side in ("train", "val") and isinstance(told, dict) and all(isinstance(told.get(name), int) for name in ("tokens", "bytes")):
+            facts.corpus[side] = told

@@ -51,9 +51,9 @@ def read_scores(path: Path, problems: list[str]) -> list[Score]:
     return read_lines(path, _score, "a score", problems)
 
 
-def newest(scores: Iterable[Score]) -> list[Score]:
-    """Of scores that differ in nothing but the time and the model, the last; in the order in which they first occur."""
-    return list({(score.task, score.key, score.settings): score for score in scores}.values())
+def newest(scores: Iterable[Score], *, of_each_model: bool = False) -> list[Score]:
+    """Of scores of the same, the last, in the order in which they first occur; `of_each_model` that they name, or of all alike."""
+    return list({(score.model * of_each_model, score.task, score.key, score.settings): score for score in scores}.values())
 
 
 def shown(metric: str, value: float | None, stderr: float | None = None) -> str:

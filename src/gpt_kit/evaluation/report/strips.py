@@ -49,14 +49,8 @@ def score_table(panel: Panel) -> Html:
     for known in panel.published:
         figures = _figures(metric, known.value, known.stderr, counted(known.count))
         remarks = tag("span", f"{known.differs} ({known.source})", title=SOURCES[known.source])
-        rows.append(
-            [
-                tag("span", known.model, class_="published"),
-                _strip(scale, panel, known.value, known.stderr, "var(--faint)", "var(--paper)"),
-                *figures,
-                remarks,
-            ]
-        )
+        strip = _strip(scale, panel, known.value, known.stderr, "var(--faint)", "var(--paper)")
+        rows.append([tag("span", known.model, class_="published"), strip, *figures, remarks])
     rows.append(["", _axis(scale, metric), "", "", ""])
     head = ("model", "", number("value", "th"), number("over", "th"), "remarks")
     return joined([tag("h3", panel.title), tag("p", panel.note, class_="note") if panel.note else "", table(head, rows, class_="scores")])
