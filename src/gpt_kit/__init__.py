@@ -27,6 +27,7 @@ _HOMES = {
     "gpt_kit.model": [
         "FeedForward",
         "GELU",
+        "GPTClassifier",
         "GPTModel",
         "KVCache",
         "LayerNorm",
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from gpt_kit.generation import stream_text as stream_text
     from gpt_kit.model import GELU as GELU
     from gpt_kit.model import FeedForward as FeedForward
+    from gpt_kit.model import GPTClassifier as GPTClassifier
     from gpt_kit.model import GPTModel as GPTModel
     from gpt_kit.model import KVCache as KVCache
     from gpt_kit.model import LayerNorm as LayerNorm
