@@ -166,7 +166,7 @@ def test_the_recipe_of_gpt1_has_its_numbers(base: Path, texts: Path, tmp_path: P
     words = ["--config", recipe, "--model", base, "--data", texts, "--out", out, "--classify.warmup-share", "0.5"]
     assert main(["finetune", "classify", *map(str, words)]) == 0
     config = (out / "config.toml").read_text()
-    given = ("batch_size = 32", "learning_rate = 6.25e-05", "lm_weight = 0.5", "inner_dropout = 0.1", 'schedule = "linear"')
+    given = ("batch_size = 32", "learning_rate = 6.25e-05", "lm_weight = 0.5", "closing_token = true", 'schedule = "linear"')
     for line in ("max_steps = 6", "warmup_steps = 3", *given):
         assert line in config, line
     assert [record["epoch"] for record in read_metrics(out / "metrics.jsonl") if "epoch" in record][-1] == 3

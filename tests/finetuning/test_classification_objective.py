@@ -20,11 +20,11 @@ from gpt_kit.finetuning.classification import (
     ClassifierFiles,
     balanced_weights,
     classifier_on,
-    padding_tokenizer,
+    labelling_tokenizer,
 )
 from gpt_kit.model import GPTClassifier, GPTModel
 from gpt_kit.runtime import choose_precision
-from gpt_kit.tokenizers import END_OF_TEXT, load_tokenizer, train_tokenizer
+from gpt_kit.tokenizers import END_OF_TEXT, chat_tokenizer, load_tokenizer, train_tokenizer
 from gpt_kit.tokenizers.simple import ByteTokenizer
 from gpt_kit.training import Optimizers, optimizer_step
 
@@ -129,19 +129,34 @@ def test_files_come_back_to_the_bit_and_other_labels_are_refused(model: GPTClass
 
 
 def test_the_padding_token_is_one_that_no_text_contains() -> None:
-    gpt2, number = padding_tokenizer(load_tokenizer("gpt2"))
+    gpt2, number = labelling_tokenizer(load_tokenizer("gpt2"))
     assert (number, gpt2.roles["pad_token"], load_tokenizer("gpt2").roles) == (50256, END_OF_TEXT, {})
-    appended, number = padding_tokenizer(ByteTokenizer({}))
+    appended, number = labelling_tokenizer(ByteTokenizer({}))
     assert (number, appended.vocab_size, appended.end_of_text_id) == (256, 257, 256)
     own = load_tokenizer("byte").with_special_tokens(["<pad>"])
     own.roles = {"pad_token": "<pad>"}
-    assert padding_tokenizer(own) == (own, 257)
+    same, number = labelling_tokenizer(own)
+    assert (number, same.special_tokens, same.closing_token) == (257, own.special_tokens, None)
 
 
-def test_transformers_gives_the_same_answers_from_the_text_on(tiny_config: Any, random_model: Any, tmp_path: Path) -> None:
+def test_a_closing_token_is_the_end_token_and_another_one_fills_up() -> None:
+    closed, number = labelling_tokenizer(load_tokenizer("gpt2"), closing_token=True)
+    assert (number, closed.closing_token, closed.roles["pad_token"], closed.vocab_size) == (50257, END_OF_TEXT, "<|pad|>", 50258)
+    data = LabelledIds(LabelledTexts(("a b c d", "a"), (0, 1), ("no", "yes"), ("", "")), closed, 3)
+    batch = data.batch([0, 1], number)
+    assert batch.inputs[:, -1].tolist() == [50256, 50257] and batch.inputs[1, 1] == 50256
+    assert batch.targets[0].tolist() == [batch.inputs[0, 1], 50256, -100]  # what stands behind the closing token is nothing
+    assert (batch.last.tolist(), data.num_cut) == ([2, 1], 1)
+    again, same = labelling_tokenizer(closed)
+    assert (same, again.closing_token, again.vocab_size) == (50257, None, 50258)
+    assert chat_tokenizer(closed).closing_token is None  # an answer is not what stands before the end token of its question
+
+
+@pytest.mark.parametrize("closing", [False, True])
+def test_transformers_gives_the_same_answers_from_the_text_on(closing: bool, tiny_config: Any, random_model: Any, tmp_path: Path) -> None:
     """Its tokenizer, its padding and its model, from the files of one folder; texts of unequal length in one batch."""
     texts = ["the cat sat on", "a mat", "the"]
-    tokenizer, pad = padding_tokenizer(train_tokenizer("bpe", texts * 5, vocab_size=270))
+    tokenizer, pad = labelling_tokenizer(train_tokenizer("bpe", texts * 5, vocab_size=270), closing)
     model = classifier_on(random_model(tiny_config(vocab_size=tokenizer.vocab_size)), ("no", "yes"), pad)
     files = ClassifierFiles()
     files.write(tmp_path, model, files.tensors(model), tokenizer.end_of_text_id)
@@ -149,8 +164,10 @@ def test_transformers_gives_the_same_answers_from_the_text_on(tiny_config: Any, 
     theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
     encoded = AutoTokenizer.from_pretrained(tmp_path)(texts, padding=True, return_tensors="pt")
     assert (encoded["attention_mask"] == 0).any()
-    data = LabelledIds(LabelledTexts(tuple(texts), (0, 0, 0), ("no", "yes"), ("",) * 3), tokenizer, 11)
+    assert load_tokenizer(tmp_path).closing_token == tokenizer.closing_token
+    data = LabelledIds(LabelledTexts(tuple(texts), (0, 0, 0), ("no", "yes"), ("",) * 3), load_tokenizer(tmp_path), 11)
     batch = data.batch([0, 1, 2], pad)
+    assert torch.equal(batch.inputs, encoded["input_ids"])
     with torch.no_grad():
         ours, _ = model.eval().label_logits_and_loss_sum(batch.inputs, batch.last, None)
         torch.testing.assert_close(ours, theirs(**encoded).logits, rtol=1e-5, atol=1e-5)

@@ -22,7 +22,7 @@ from gpt_kit.finetuning import (
     balanced_weights,
     classifier_on,
     freeze,
-    padding_tokenizer,
+    labelling_tokenizer,
     trainable_summary,
 )
 from gpt_kit.locate import locate_model
@@ -41,7 +41,7 @@ def start_classification(config: ClassifyRun, run: Path, resume: str = "") -> tu
 
     def prepare(_checkpoint: Path | None, precision: Precision, device: torch.device, world: World) -> ClassifyTask:
         folder = locate_model(config.classify.base)
-        tokenizer, pad_token_id = padding_tokenizer(load_tokenizer(folder))
+        tokenizer, pad_token_id = labelling_tokenizer(load_tokenizer(folder), config.classify.closing_token)
         base = GPTModel.from_pretrained(folder)
         base.resize_vocabulary(max(base.config.vocab_size, tokenizer.vocab_size))
         length = checked_length("classify", config.classify.max_length, base.config.max_position_embeddings)

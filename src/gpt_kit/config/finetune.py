@@ -74,8 +74,10 @@ class ClassifyConfig:
     """Share of what the labels are read from that is dropped in training, 0 to below 1."""
     inner_dropout: Literal["base"] | float = "base"
     """Share of embeddings, attention weights and layers' outputs dropped in training, 0 to below 1; base: as the base was trained."""
+    closing_token: bool = False
+    """Put the end token behind every text and read its label from there, as GPT-1 does; without it, from the text's own last token."""
     max_length: int = 0
-    """Tokens that are read of a text, from its beginning; 0 means the model's context."""
+    """Tokens that are read of a text, from its beginning, the closing one included; 0 means the model's context."""
     freeze: tuple[str, ...] = ()
     """Weights that are not trained, by patterns of their names such as token_embedding* or blocks.[0-9].*; see gpt-kit info MODEL."""
     bag_of_words: bool = True

@@ -51,7 +51,7 @@ class LabelledBatch(Batch):
 
 
 class LabelledIds:
-    """Labelled texts as ids, of which the first `max_length` of each are kept.
+    """Labelled texts as ids, of which the first `max_length` of each are kept, the tokenizer's closing token included.
 
     Raises: DataError for texts without any token, by their places.
     """
@@ -60,12 +60,15 @@ class LabelledIds:
         encoded = tokenizer.encode_batch(data.texts)
         if empty := [place for place, ids in zip(data.places, encoded, strict=True) if not ids]:
             raise DataError(f"{empty[0]}: the tokenizer leaves nothing of this text ({len(empty)} such texts). Take them out")
-        self.ids = [ids[:max_length] for ids in encoded]
+        closing = [] if tokenizer.closing_token is None else [tokenizer.special_tokens[tokenizer.closing_token]]
+        room = max_length - len(closing)
+        self.ids = [ids[:room] + closing for ids in encoded]
         self.labels = np.array(data.labels, dtype=np.int64)
         self.lengths = np.array([len(ids) for ids in self.ids], dtype=np.int64)
-        self.num_cut = sum(len(ids) > max_length for ids in encoded)
+        self.num_cut = sum(len(ids) > room for ids in encoded)
         """Texts that lost their end."""
-        self.end_of_text_id = tokenizer.end_of_text_id
+        self.after_last = tokenizer.end_of_text_id if tokenizer.end_of_text_id is not None and not closing else IGNORED
+        """What the language model learns to expect behind the last token; IGNORED for nothing."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -74,11 +77,10 @@ class LabelledIds:
         """These texts, `width` tokens wide or more. The language model learns each one's next tokens, and that it ends."""
         width = max(width, int(self.lengths[chosen].max()))
         inputs, targets = torch.full((len(chosen), width), pad_token_id), torch.full((len(chosen), width), IGNORED)
-        end = IGNORED if self.end_of_text_id is None else self.end_of_text_id
         for row, number in enumerate(chosen):
             ids = torch.tensor(self.ids[number])
             inputs[row, : len(ids)] = ids
-            targets[row, : len(ids) - 1], targets[row, len(ids) - 1] = ids[1:], end
+            targets[row, : len(ids) - 1], targets[row, len(ids) - 1] = ids[1:], self.after_last
         labels, last = torch.from_numpy(self.labels[chosen]), torch.from_numpy(self.lengths[chosen] - 1)
         return LabelledBatch(inputs, targets, labels=labels, last=last)
 

@@ -7,7 +7,7 @@ from gpt_kit.finetuning.classification import (
     ClassifierFiles,
     balanced_weights,
     classifier_on,
-    padding_tokenizer,
+    labelling_tokenizer,
 )
 from gpt_kit.finetuning.examples import encode_conversations, problem_of, refuse_unusable
 from gpt_kit.finetuning.freeze import FrozenReport, count_parameters, freeze, trainable_summary
@@ -26,8 +26,8 @@ __all__ = [
     "count_parameters",
     "encode_conversations",
     "freeze",
+    "labelling_tokenizer",
     "lora_tensors",
-    "padding_tokenizer",
     "problem_of",
     "refuse_unusable",
     "trainable_summary",

@@ -1,4 +1,4 @@
-"""Teaching a model to judge texts: what is minimised, how the model lies on disk, and the token that fills rows up.
+"""Teaching a model to judge texts: what is minimised, how the model lies on disk, and what stands behind and after a text.
 
 The loss is GPT-1's (Radford et al. 2018, section 3.2): the cross-entropy of the labels, and `lm_weight` times that of the texts' own
 tokens, which keeps the model a language model and helps it learn. Each part is divided by its own count, over all micro-batches.
@@ -22,7 +22,7 @@ from gpt_kit.tokenizers import END_OF_TEXT, Tokenizer
 from gpt_kit.training import refuse_other_model
 from gpt_kit.weights import load_weights, save_weights
 
-SCORE = "score.weight"
+SCORE, PAD = "score.weight", "<|pad|>"
 
 
 class Classification:
@@ -88,19 +88,22 @@ class ClassifierFiles:
         model.load_tensors({**weights.tensors, SCORE: head.weight})
 
 
-def padding_tokenizer(tokenizer: Tokenizer) -> tuple[Tokenizer, int]:
-    """The same tokenizer with a token that fills rows up, and its id: its own, or else the end token, which is appended if need be.
+def labelling_tokenizer(tokenizer: Tokenizer, closing_token: bool = False) -> tuple[Tokenizer, int]:
+    """The same tokenizer with a token that fills rows up, and its id; with `closing_token`, the end token stands behind every text.
 
-    It must be one that no text can contain, for transformers finds the end of a text by it.
+    The filling token is the tokenizer's own, or else its end token where that is free, or PAD. It must be one that no text contains
+    or ends with, for transformers finds the end of a text by it. What is missing is appended to the vocabulary.
     """
-    named = tokenizer.roles.get("pad_token", "")
-    if named in tokenizer.special_tokens:
-        return tokenizer, tokenizer.special_tokens[named]
     end = [] if tokenizer.end_of_text_id is not None else [END_OF_TEXT]
-    padding = copy.copy(tokenizer.with_special_tokens(end))  # it might be `tokenizer` itself
-    spelling = next(name for name, number in padding.special_tokens.items() if number == padding.end_of_text_id)
-    padding.roles = {**padding.roles, "pad_token": spelling}
-    return padding, padding.special_tokens[spelling]
+    labelling = copy.copy(tokenizer.with_special_tokens(end))  # it might be `tokenizer` itself
+    end_token = next(name for name, number in labelling.special_tokens.items() if number == labelling.end_of_text_id)
+    pad = labelling.roles.get("pad_token", "")
+    if pad not in labelling.special_tokens or (closing_token and pad == end_token):
+        pad = PAD if closing_token else end_token
+        labelling = copy.copy(labelling.with_special_tokens([pad]))
+    labelling.roles = {**labelling.roles, "pad_token": pad}
+    labelling.closing_token = end_token if closing_token else None
+    return labelling, labelling.special_tokens[pad]
 
 
 def classifier_on(

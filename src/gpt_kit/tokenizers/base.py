@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt_kit.errors import DataError, TokenizerError
-from gpt_kit.tokenizers.document import fingerprint_of, write_tokenizer_folder
+from gpt_kit.tokenizers.document import fingerprint_of, with_closing_token, write_tokenizer_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +41,8 @@ class Tokenizer(ABC):
     """The token between documents and after an answer; None where the vocabulary has none."""
     roles: dict[str, str]
     """What `transformers` calls some special tokens, such as {"pad_token": "<pad>"}."""
+    closing_token: str | None = None
+    """The special token behind a text that is to be classified, if any; `transformers` adds it by itself, `encode` never does."""
     chat_template: str | None = None
     """How messages become text, in Jinja; None where the vocabulary has no chat format (see chat.py). It decides no id of a text."""
 
@@ -105,7 +107,7 @@ class Tokenizer(ABC):
         if not new:
             return self
         extended = self._extended(new)
-        extended.roles, extended.chat_template = self.roles, self.chat_template
+        extended.roles, extended.chat_template, extended.closing_token = self.roles, self.chat_template, self.closing_token
         if self.end_of_text_id is not None:
             extended.end_of_text_id = self.end_of_text_id
         return extended
@@ -117,7 +119,7 @@ class Tokenizer(ABC):
             end = next((name for name, number in self.special_tokens.items() if number == self.end_of_text_id), None)
             begin = BEGIN_OF_TEXT if BEGIN_OF_TEXT in self.special_tokens else end  # GPT-2 has one token for both
             roles |= {role: name for role, name in (("bos_token", begin), ("eos_token", end)) if name}
-        write_tokenizer_folder(Path(folder), self.document(), roles, self.chat_template)
+        write_tokenizer_folder(Path(folder), with_closing_token(self.document(), self.closing_token), roles, self.chat_template)
 
     @abstractmethod
     def document(self) -> dict[str, Any]:

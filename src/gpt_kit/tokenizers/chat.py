@@ -69,7 +69,7 @@ def chat_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
     """
     end = [] if tokenizer.end_of_text_id is not None else [END_OF_TEXT]
     chat = copy.copy(tokenizer.with_special_tokens([USER, ASSISTANT, *end]))  # it might be `tokenizer` itself
-    chat.chat_template = CHAT_TEMPLATE
+    chat.chat_template, chat.closing_token = CHAT_TEMPLATE, None
     return chat
 
 

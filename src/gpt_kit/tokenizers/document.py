@@ -99,6 +99,30 @@ def combined_fingerprint(content: str, special_tokens: Mapping[str, int]) -> str
     return _sha256({"content": content, "special_tokens": dict(special_tokens)})
 
 
+def with_closing_token(document: Document, token: str | None) -> Document:
+    """The same document, by which `transformers` and `tokenizers` put a special token behind every text, or (None) no longer do."""
+    if token is None:
+        return document if closing_token_of(document) is None else {**document, "post_processor": None}
+    closing = {"SpecialToken": {"id": token, "type_id": 0}}
+    number = special_tokens_of(document)[token]
+    template = {
+        "type": "TemplateProcessing",
+        "single": [{"Sequence": {"id": "A", "type_id": 0}}, closing],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}, closing],
+        "special_tokens": {token: {"id": token, "ids": [number], "tokens": [token]}},
+    }
+    return {**document, "post_processor": template}
+
+
+def closing_token_of(document: Document) -> str | None:
+    """The special token that a document puts behind every text, and nothing before it; None where it does anything else."""
+    template = document.get("post_processor") or {}
+    if template.get("type") != "TemplateProcessing" or len(template["single"]) != 2 or "SpecialToken" not in template["single"][1]:
+        return None
+    token = template["single"][1]["SpecialToken"]["id"]
+    return token if "Sequence" in template["single"][0] and token in special_tokens_of(document) else None
+
+
 def write_tokenizer_folder(folder: Path, document: Document, roles: Mapping[str, str], chat_template: str | None = None) -> None:
     """Write tokenizer.json, tokenizer_config.json, the chat template, and vocab.json + merges.txt where older tools read the same there."""
     write_atomically(folder / "tokenizer.json", json.dumps(document, ensure_ascii=False) + "\n")

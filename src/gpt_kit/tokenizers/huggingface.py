@@ -73,7 +73,11 @@ class HuggingFaceTokenizer(Tokenizer):
         return document
 
     def __reduce__(self) -> tuple[type[HuggingFaceTokenizer], tuple[dict[str, Any], dict[str, str]], dict[str, str | None]]:
-        return HuggingFaceTokenizer, (self.document(), self.roles), {"chat_template": self.chat_template}
+        return (
+            HuggingFaceTokenizer,
+            (self.document(), self.roles),
+            {"chat_template": self.chat_template, "closing_token": self.closing_token},
+        )
 
     def _encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids

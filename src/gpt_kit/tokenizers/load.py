@@ -14,7 +14,15 @@ from gpt_kit.errors import CheckpointError, TokenizerError
 from gpt_kit.files import read_json
 from gpt_kit.locate import base_of_adapter, locate_model
 from gpt_kit.tokenizers.base import END_OF_TEXT, Tokenizer
-from gpt_kit.tokenizers.document import BYTE_TO_CHARACTER, CHAT_TEMPLATE_FILE, Document, Merge, byte_level_document, gpt1_document
+from gpt_kit.tokenizers.document import (
+    BYTE_TO_CHARACTER,
+    CHAT_TEMPLATE_FILE,
+    Document,
+    Merge,
+    byte_level_document,
+    closing_token_of,
+    gpt1_document,
+)
 from gpt_kit.tokenizers.gpt2 import TiktokenTokenizer, gpt2_tokenizer, is_gpt2_encoding
 from gpt_kit.tokenizers.recognise import recognised
 from gpt_kit.tokenizers.simple import ByteTokenizer
@@ -86,8 +94,9 @@ def _load_folder(folder: Path) -> Tokenizer:
         return _load_folder(base)
     roles = _roles(folder)
     try:
-        tokenizer = recognised(_read_document(folder, roles), roles)
-        tokenizer.chat_template = _chat_template(folder)
+        document = _read_document(folder, roles)
+        tokenizer = recognised(document, roles)
+        tokenizer.chat_template, tokenizer.closing_token = _chat_template(folder), closing_token_of(document)
         return tokenizer
     except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise TokenizerError(f"{folder}: these are not tokenizer files, though named so ({error!r}). Copy them again") from None
