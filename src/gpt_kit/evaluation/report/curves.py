@@ -1,8 +1,8 @@
 """Losses of all runs in one drawing: an SVG for the page, in the page's own colours and without a word from any file.
 
-Training is a thin line, validation a strong one with dots; a number at the end of each says which run it is, so that it is read
-without colours too. Losses per token compare only under one tokenizer; where runs have several, a second panel shows validation in bits
-per byte over bytes of text.
+Training is a thin line, validation a strong one, with dots where they are few; a number at the end of each says which run it is, so that
+it is read without colours too. Losses per token compare only under one tokenizer; where runs have several, a second panel shows validation
+in bits per byte over bytes of text.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from gpt_kit.evaluation.report.runs import RunFacts
 
 COLOURS = 8
 """How many the page has; more runs begin them anew, with dashes."""
+MOST_DOTS = 60
+"""Of a validation curve, beyond which it is a line alone."""
 MOST_POINTS = 500
 """Of a training curve; neighbours of a longer one are averaged."""
 TOKENS = "tokens seen in training"
@@ -107,7 +109,9 @@ def _draw_panel(axes: Any, curves: list[Curve], across: str, up: str) -> None:
         if curve.train:
             axes.plot(*zip(*curve.train, strict=True), **look, linewidth=0.8, alpha=0.45)
         if curve.val:
-            axes.plot(*zip(*curve.val, strict=True), **look, linewidth=1.8, marker="o", markersize=3.5)
+            axes.plot(
+                *zip(*curve.val, strict=True), **look, linewidth=1.8, marker="o" if len(curve.val) <= MOST_DOTS else "", markersize=3.5
+            )
     axes.set(xlabel=across, ylabel=up)
     axes.grid(color=_FAINT, alpha=0.35, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)

@@ -19,7 +19,7 @@ SUMMARY_NOTE = (
     "Val loss: the lowest, in nats. Bits per byte: the same by the bytes per token of the validation text, over all of it where that was "
     "measured; it compares tokenizers, on one text."
 )
-CURVES_NOTE = "Thin: training. With dots: validation. A number stands at the end of each run's curve."
+CURVES_NOTE = "Thin: training. Strong: validation. A number stands at the end of each run's curve."
 CLASSIFIER_NOTE = "Validation alone: the loss in training holds the language model's too. A number stands at the end of each run's curve."
 CURVES_DIFFER = " The runs differ in text or tokenizer: losses per token compare under one tokenizer, bits per byte on one text."
 SCORES_NOTE = (
