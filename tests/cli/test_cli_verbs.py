@@ -10,6 +10,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -344,8 +345,17 @@ def test_import_writes_a_folder_that_generates(run: Run, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_quickstart_goes_the_whole_way(run: Run, tmp_path: Path) -> None:
-    """Without network or files: text, an untrained sample, training, a curve, a sample, bits per byte; a taken folder gets a number."""
+def test_quickstart_goes_the_whole_way(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without network or files: text, an untrained sample, training, a curve, a sample, bits per byte; a taken folder gets a number.
+
+    Its own settings, but for a model a hundredth as large: most of the time would go into reading what validates twice.
+    """
+    settings = files("gpt_kit.cli").joinpath("quickstart.toml").read_text(encoding="utf-8")
+    for name, usual, small in (("n_layer", 4, 1), ("n_embd", 192, 24), ("max_position_embeddings", 192, 48)):
+        assert f"{name} = {usual}\n" in settings
+        settings = settings.replace(f"{name} = {usual}\n", f"{name} = {small}\n")
+    (tmp_path / "quickstart.toml").write_text(settings, encoding="utf-8")
+    monkeypatch.setattr("gpt_kit.cli.quickstart.files", lambda _: tmp_path)
     (tmp_path / "demo").mkdir()
     code, out, err = run("quickstart", "--out", tmp_path / "demo", "--max-steps", "3")
     assert (code, err) == (0, "")
