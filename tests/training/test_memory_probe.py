@@ -46,7 +46,8 @@ def allocated_in_a_real_pass(model_config: ModelConfig, rows: int, precision_nam
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_the_count_is_what_the_allocator_sees(tiny_config: Callable[..., ModelConfig], precision: str, checkpointing: bool) -> None:
     """Gradients and activations of 8 windows within 12 %, in both formats, recomputed or kept: only scratch inside a kernel is missed."""
-    config, training = tiny_config(**SIZES), TrainingConfig(activation_checkpointing=checkpointing)
+    dropout = dict.fromkeys(("embedding_dropout", "attention_dropout", "residual_dropout"), 0.1)
+    config, training = tiny_config(**SIZES, **dropout), TrainingConfig(activation_checkpointing=checkpointing)
     allocated_in_a_real_pass(config, 8, precision, checkpointing)  # the first pass of a process also fills torch's own tables
     real = allocated_in_a_real_pass(config, 8, precision, checkpointing)
     counted = step_memory(config, training, 8, precision)

@@ -40,8 +40,20 @@ def drop(x: Tensor, p: float) -> Tensor:
 def _keep(shape: torch.Size, p: float) -> Tensor:
     """A bool tensor, False with probability p."""
     size = shape.numel()
+    drawn: Tensor = torch.ops.gpt_kit.random_bits(-(-size // 4))  # four numbers of 64 bits
+    return (drawn.view(torch.int16)[:size] >= round(p * LEVELS) - LEVELS // 2).view(shape)
+
+
+# An operation of torch's, for numpy cannot write into tensors without data, on which memory is counted (training/memory_probe.py).
+@torch.library.custom_op("gpt_kit::random_bits", mutates_args=(), schema="(int numbers) -> Tensor")
+def _random_bits(numbers: int) -> Tensor:
     generator = np.random.SFC64(int(torch.randint(2**63 - 1, ())))
-    drawn = torch.empty(-(-size // 4), dtype=torch.int64)  # four numbers of 64 bits
+    drawn = torch.empty(numbers, dtype=torch.int64)
     for part in drawn.split(DRAWN_AT_ONCE):  # type: ignore[no-untyped-call]
         part.numpy()[:] = generator.random_raw(len(part)).view(np.int64)
-    return (drawn.view(torch.int16)[:size] >= round(p * LEVELS) - LEVELS // 2).view(shape)
+    return drawn
+
+
+@_random_bits.register_fake
+def _(numbers: int) -> Tensor:
+    return torch.empty(numbers, dtype=torch.int64)

@@ -136,6 +136,8 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._together = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default and _has_no_data(args[0]):
+            return True  # the one question that a step asks: is every target scored? Most memory is taken where it is
         known = {id(leaf.untyped_storage()) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
@@ -157,3 +159,9 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _forget(self, key: int, size: int) -> None:
         if self._alive.pop(key, None) is not None:
             self._now -= size
+
+
+def _has_no_data(tensor: Tensor) -> bool:
+    from torch._subclasses.fake_tensor import is_fake
+
+    return is_fake(tensor)
