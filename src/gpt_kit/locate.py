@@ -79,7 +79,7 @@ def best_checkpoint(run: Path) -> Path:
     """The checkpoint that a run's `best` names, or else its `last`, or else the newest. Raises: CheckpointError when it has none."""
     if folder := pointed_to(run, "best") or pointed_to(run, "last") or next(iter(step_folders(run)), None):
         return folder
-    raise CheckpointError(f"{run}: this run has no finished checkpoint yet. Train on with: gpt-kit train --out {run} --resume auto")
+    raise CheckpointError(f"{run}: this run has no finished checkpoint yet. Go on with its command, --out {run} --resume auto")
 
 
 def pointed_to(run: Path, pointer: str) -> Path | None:

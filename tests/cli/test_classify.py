@@ -136,8 +136,8 @@ def test_batches_do_not_change_answers(taught: Path, texts: Path) -> None:
 
 def test_any_micro_batch_gives_the_same_run(base: Path, texts: Path, tmp_path: Path) -> None:
     still = ["--classify.inner-dropout", 0, "--classify.dropout", 0, "--training.max-steps", 3, "--classify.class-weights", 3, 1]
-    one = weights(finetune(base, texts, tmp_path / "one", *still, "--training.micro-batch-size", 8))
-    many = weights(finetune(base, texts, tmp_path / "many", *still, "--training.micro-batch-size", 3))
+    one = weights(finetune(base, texts, tmp_path / "one", *still, "--micro-batch", 8))
+    many = weights(finetune(base, texts, tmp_path / "many", *still, "--micro-batch", 3))
     for name, tensor in one.items():
         if not name.endswith("qkv.bias"):  # the keys' biases have no gradient but rounding, which AdamW makes as large as any other
             torch.testing.assert_close(many[name], tensor, rtol=0, atol=1e-4, msg=name)

@@ -17,6 +17,7 @@ from gpt_kit.config import (
     ModelConfig,
     RunConfig,
     TrainingConfig,
+    command_of,
     config_from_dict,
     create_model_config,
     load_any_run,
@@ -203,6 +204,12 @@ def test_every_setting_is_explained(section: type) -> None:
     for name in own:
         after = source.split(f"    {name}:", 1)[1].split("\n", 2)[1]
         assert after.strip().startswith('"""'), name
+
+
+def test_a_run_of_any_kind_is_told_by_its_sections_and_knows_its_command(tmp_path: Path) -> None:
+    for section, command in (("data", "train"), ("sft", "finetune sft"), ("classify", "finetune classify")):
+        (tmp_path / "run.toml").write_text(f"[{section}]\n[training]\nmax_steps = 3\n", encoding="utf-8")
+        assert command_of(load_any_run(tmp_path / "run.toml")) == f"gpt-kit {command}"
 
 
 @pytest.mark.skipif(not CONFIGS, reason="configs/ holds no file yet")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,6 +70,11 @@ def peek(words: Sequence[str], flag: str) -> str | None:
                 raise ConfigError(f"{flag} needs a value after it")
             return words[i + 1]
     return None
+
+
+def with_short_micro_batch(words: Sequence[str]) -> list[str]:
+    """The words with `--micro-batch` in its full length."""
+    return [re.sub(r"^--micro-batch(?=$|=)", "--training.micro-batch-size", word) for word in words]
 
 
 def wants_help(words: Sequence[str]) -> bool:

@@ -12,7 +12,7 @@ from typing import Annotated, TypeVar
 
 import tyro
 
-from gpt_kit.cli.arguments import parse, peek, wants_help
+from gpt_kit.cli.arguments import parse, peek, wants_help, with_short_micro_batch
 from gpt_kit.config import (
     CheckpointConfig,
     DataConfig,
@@ -86,7 +86,7 @@ def settings_of(arguments: TrainArguments) -> RunConfig:
 
 def parse_settings(kind: type[Arguments], verb: str, words: Sequence[str]) -> Arguments:
     """The command line over the TOML file (when resuming: the run's own) over the preset."""
-    words = [re.sub(r"^--micro-batch(?=$|=)", "--training.micro-batch-size", word) for word in words]
+    words = with_short_micro_batch(words)
     config_file, preset = peek(words, "--config"), peek(words, "--model")
     out, resume = peek(words, "--out"), peek(words, "--resume")
     if resume is not None and out is None and not wants_help(words):

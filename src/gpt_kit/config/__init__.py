@@ -1,7 +1,7 @@
 """Settings: frozen dataclasses, the published shapes, and TOML + command line -> dataclass. No torch."""
 
 from gpt_kit.config.finetune import ClassifyConfig, ClassifyRun, SftConfig, SftRun
-from gpt_kit.config.kinds import AnyRun, load_any_run
+from gpt_kit.config.kinds import AnyRun, command_of, load_any_run
 from gpt_kit.config.lora import LoraConfig, LoraTarget
 from gpt_kit.config.model import PRESETS, SHORT_NAMES, ModelConfig, create_model_config, fitting_heads
 from gpt_kit.config.run import (
@@ -36,6 +36,7 @@ __all__ = [
     "SftConfig",
     "SftRun",
     "TrainingConfig",
+    "command_of",
     "config_from_dict",
     "create_model_config",
     "did_you_mean",

@@ -5,11 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from gpt_kit.config.finetune import ClassifyRun, SftRun
-from gpt_kit.config.run import RunConfig
+from gpt_kit.config.run import RunConfig, Settings
 from gpt_kit.config.toml import config_from_dict, read_toml
 
 AnyRun = RunConfig | SftRun | ClassifyRun
 KINDS: dict[str, type[SftRun] | type[ClassifyRun]] = {"sft": SftRun, "classify": ClassifyRun}
+
+
+def command_of(config: Settings) -> str:
+    """The command that starts such a run, and goes on with it."""
+    section = next((section for section, kind in KINDS.items() if isinstance(config, kind)), "")
+    return f"gpt-kit finetune {section}" if section else "gpt-kit train"
 
 
 def load_any_run(path: Path) -> AnyRun:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gpt_kit.config import TrainingConfig
+from gpt_kit.config import Settings, TrainingConfig, command_of
 from gpt_kit.errors import GPTKitError, RunStopped
 from gpt_kit.runtime import stop_cause
 from gpt_kit.training.checkpoint import TrainingState, checkpoint_folder
 from gpt_kit.training.step import StepReport
 
 
-def stopped(run: Path, step: int, max_steps: int, signal_number: int) -> RunStopped:
+def stopped(run: Path, config: Settings, step: int, signal_number: int) -> RunStopped:
     """By a signal, everything saved."""
     return RunStopped(
-        f"stopped by {stop_cause(signal_number)} after step {step} of {max_steps}; everything is saved. "
-        f"Go on with: gpt-kit train --out {run} --resume auto",
+        f"stopped by {stop_cause(signal_number)} after step {step} of {config.training.max_steps}; everything is saved. "
+        f"Go on with: {command_of(config)} --out {run} --resume auto",
         signal_number,
     )
 
@@ -35,10 +35,10 @@ def diverged(run: Path, state: TrainingState, config: TrainingConfig, report: St
     )
 
 
-def out_of_memory(run: Path, step: int, rows: int, fitting: int | None) -> GPTKitError:
+def out_of_memory(run: Path, config: Settings, step: int, rows: int, fitting: int | None) -> GPTKitError:
     """By short memory; `fitting` windows would fit (0: none; None: not known, and nothing saved)."""
     what, smaller = f"out of memory in step {step + 1}, with a micro-batch of {rows} windows", "a smaller model or a shorter context"
-    go_on = f"gpt-kit train --out {run} --resume auto"
+    go_on = f"{command_of(config)} --out {run} --resume auto"
     if fitting is None:
         again = f"Go on from the last checkpoint with: {go_on}" if step else "Start again with"
         return GPTKitError(f"{what}. {again} --micro-batch {max(1, rows // 2)}; or try {smaller}")

@@ -110,7 +110,7 @@ class Trainer:
         except Interrupted:
             self.save()
             assert self.stop.signal_number is not None
-            raise endings.stopped(self.run, self.state.step, self.config.training.max_steps, self.stop.signal_number) from None
+            raise endings.stopped(self.run, self.config, self.state.step, self.stop.signal_number) from None
         except Exception:  # whatever it is: nothing that was learned is lost with it
             if self.world.size == 1 and not self.optimizers.underway:  # several processes can only save together
                 with suppress(Exception):
@@ -309,12 +309,12 @@ class Trainer:
         """What would fit is found by trying; then all is put back as it was before the step, and saved."""
         rows = micro_batch_rows(self.config, self.device)
         if self.world.size > 1 or self.optimizers.underway:  # the others wait inside the step; or some weights are updated, and others not
-            return endings.out_of_memory(self.run, self.state.step, rows, None)
+            return endings.out_of_memory(self.run, self.config, self.state.step, rows, None)
         self._progress("looking for what fits")
         fitting = largest_that_fits(self.model, self.optimizers, batch, rows // 2, self.precision)
         restore_random_state(random_states)
         self.save()
-        return endings.out_of_memory(self.run, self.state.step, rows, fitting)
+        return endings.out_of_memory(self.run, self.config, self.state.step, rows, fitting)
 
     def _record(self, figures: Record) -> None:
         record = {"step": self.state.step, "tokens_seen": self.state.tokens_seen, **figures}
