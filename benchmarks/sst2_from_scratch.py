@@ -29,8 +29,8 @@ PRETRAIN = (
     "--training.learning-rate 3e-3 --training.warmup-steps 50 --evaluation.interval 600 --evaluation.sample-tokens 0"
 ).split()
 FINETUNE = (
-    "--training.learning-rate 3e-4 --classify.epochs 4 --classify.inner-dropout 0.1 --classify.labels negative positive "
-    "--evaluation.interval 1000"
+    "--classify.closing-token --classify.inner-dropout 0.1 --classify.epochs 4 --training.learning-rate 3e-4 "
+    "--evaluation.interval 1000 --classify.labels negative positive"
 ).split()
 METRICS = ("accuracy", "f1", "matthews")
 

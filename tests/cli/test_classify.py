@@ -117,7 +117,13 @@ def test_answers_are_those_of_transformers_pipeline(taught: Path, run: Run) -> N
 
 def test_info_tells_the_labels_and_where_the_run_comes_from(taught: Path, run: Run, base: Path, texts: Path) -> None:
     code, out, _ = run("info", taught)
-    for line in ("labels      dull, fine", f"base        {base}", f"text        {texts}", "training    96 steps of 8 examples"):
+    for line in (
+        "labels      dull, fine",
+        f"base        {base}",
+        f"text        {texts}",
+        "training    96 steps of 8 examples",
+        "accuracy    1.0000 at step 96, best 1.0000 at step",
+    ):
         assert code == 0 and line in out
 
 

@@ -194,4 +194,7 @@ def _print_history(run: Path) -> None:
     if validations:
         best_step, best = min(validations, key=lambda point: point[1])
         console.print(f"validation  {validations[-1][1]:.4f} at step {validations[-1][0]}, best {best:.4f} at step {best_step}")
+    if accuracies := points_of(records, "val/accuracy"):
+        best_step, best = max(accuracies, key=lambda point: point[1])
+        console.print(f"accuracy    {accuracies[-1][1]:.4f} at step {accuracies[-1][0]}, best {best:.4f} at step {best_step}")
     console.print(draw_loss_text(points_of(records, "train/loss")))
