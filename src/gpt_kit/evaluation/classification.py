@@ -71,10 +71,10 @@ def _jackknife(measure: Measure, confusion: Confusion) -> float | None:
     count = int(confusion.sum())
     if count < 2:
         return None
-    left_out = []
+    left_out, without = [], confusion.copy()
     for cell in zip(*np.nonzero(confusion), strict=True):
-        without = confusion.copy()
         without[cell] -= 1
         left_out.append((int(confusion[cell]), measure(without)))
+        without[cell] += 1
     mean = sum(number * value for number, value in left_out) / count
     return float(np.sqrt((count - 1) / count * sum(number * (value - mean) ** 2 for number, value in left_out)))

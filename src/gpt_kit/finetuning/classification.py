@@ -1,4 +1,4 @@
-"""Teaching a model to judge texts: what is minimised, how the model lies on disk, and what stands behind and after a text.
+"""Teaching a model to judge texts: what is minimised, how the model lies on disk, and the tokens behind a text.
 
 The loss is GPT-1's (Radford et al. 2018, section 3.2): the cross-entropy of the labels, and `lm_weight` times that of the texts' own
 tokens, which keeps the model a language model and helps it learn. Each part is divided by its own count, over all micro-batches.
