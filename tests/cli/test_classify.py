@@ -72,6 +72,18 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return GPTClassifier.from_pretrained(last(run)).exported_tensors()
 
 
+def test_resuming_keeps_the_micro_batch_that_auto_found(base: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With more memory free and the same words again, as in pre-training: `--resume auto` starts the run, and then goes on with it."""
+    found = []
+    for room, steps in ((1_200_000, 1), (4_000_000, 2)):
+        monkeypatch.setattr("gpt_kit.training.fitting.free_memory", lambda _, room=room: room)
+        run = finetune(
+            base, texts, tmp_path / "run", "--training.micro-batch-size", "auto", "--resume", "auto", "--training.max-steps", steps
+        )
+        found.append(re.search(r"^micro_batch_size = (\d+)$", (run / "config.toml").read_text(), re.MULTILINE)[1])
+    assert found[0] == found[1] and 1 <= int(found[0]) < 8
+
+
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(base: Path, texts: Path, tmp_path: Path) -> None:
     """Gone on with from a step in mid-epoch, bit for bit, and with the same figures logged."""
     run = finetune(base, texts, tmp_path / "run", "--checkpoints.interval", 5, "--checkpoints.keep", 9, "--logging.interval", 1)

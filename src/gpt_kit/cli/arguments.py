@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import tyro
@@ -70,6 +71,30 @@ def peek(words: Sequence[str], flag: str) -> str | None:
                 raise ConfigError(f"{flag} needs a value after it")
             return words[i + 1]
     return None
+
+
+def begun_run(words: Sequence[str], *data: str) -> Path | None:
+    """The settings of the run that `--resume` goes on with; None where a run is yet to start.
+
+    `data` are the flags that name the text: with one of them `--resume auto` may start a run, so that the same words serve a scheduler
+    each time. Raises: ConfigError where there is nothing to go on with.
+    """
+    out, resume = peek(words, "--out"), peek(words, "--resume")
+    if resume is None or wants_help(words):
+        return None
+    if out is None:
+        raise ConfigError("--resume needs the run's folder as well: --out runs/NAME")
+    if peek(words, "--config") is not None:
+        return None
+    own = Path(out) / "config.toml"
+    if own.is_file():
+        return own
+    if resume == "auto" and any(peek(words, flag) for flag in data):
+        return None
+    raise ConfigError(
+        f"{out}: nothing to resume (config.toml is missing). Start a run there without --resume, or check --out. "
+        "With --data as well, --resume auto starts a run where there is none"
+    )
 
 
 def with_short_micro_batch(words: Sequence[str]) -> list[str]:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from gpt_kit.cli.display import note
 from gpt_kit.cli.finetune import checked_length, findable, steps_of
+from gpt_kit.cli.resume import with_micro_batch
 from gpt_kit.cli.runs import Task, describe_model, start_run
 from gpt_kit.config import SftConfig, SftRun
 from gpt_kit.data import Conversation, Example, ExampleBatches, ExampleEvaluation, read_conversations
@@ -24,7 +25,7 @@ from gpt_kit.locate import locate_model
 from gpt_kit.model import GPTModel
 from gpt_kit.runtime import Precision, World
 from gpt_kit.tokenizers import Tokenizer, chat_tokenizer, load_tokenizer
-from gpt_kit.training import Trainer, with_fitting_micro_batch
+from gpt_kit.training import Trainer
 
 SHOWN = 2  # examples, before the first step
 SHOWN_TOKENS = 200  # of each
@@ -46,7 +47,7 @@ def start_sft(config: SftRun, run: Path, resume: str = "") -> Trainer:
         train, val, remarks = read_examples(settings, tokenizer)
         training = steps_of(settings.epochs, len(train), config.training)
         whole = dataclasses.replace(config, model=model.config, sft=findable(settings), training=training)
-        whole = with_fitting_micro_batch(whole, precision, device, world)
+        whole = with_micro_batch(whole, run, checkpoint, precision, device, world)
         task = SftTask(whole, tokenizer, model, train, val, remarks)
         if config.lora.rank:
             task.files = AdapterFiles(config.lora, base_of_adapters(folder, model, tokenizer, run, world))

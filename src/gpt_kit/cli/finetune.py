@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from gpt_kit.cli.arguments import parse, peek, wants_help, with_short_micro_batch
+from gpt_kit.cli.arguments import begun_run, parse, peek, with_short_micro_batch
 from gpt_kit.config import did_you_mean, load_config
 from gpt_kit.config.finetune import AS_MANY_AS_EPOCHS_SAY
 from gpt_kit.errors import ConfigError
@@ -39,12 +39,7 @@ def parse_run(arguments: type[T], run: type[Any], kind: str, words: Sequence[str
     `run` is the dataclass of the file's sections, of which the command line has all but [model]: the shape comes with the base.
     """
     words = with_short_micro_batch(words)
-    config, out, resume = (peek(words, flag) for flag in ("--config", "--out", "--resume"))
-    if resume is not None and out is None and not wants_help(words):
-        raise ConfigError("--resume needs the run's folder as well: --out runs/NAME")
-    begun = Path(out) / "config.toml" if resume is not None and out is not None and config is None else None
-    if begun is not None and not begun.is_file():
-        raise ConfigError(f"{out}: nothing to resume (config.toml is missing). Start a run there without --resume, or check --out")
+    config, begun = peek(words, "--config"), begun_run(words, "--data", f"--{kind}.data")
     base = load_config(run, begun or (Path(config) if config else None))
     sections = {name: getattr(base, name) for name in get_type_hints(run) if name != "model"}
     if begun is not None and peek(words, f"--{kind}.epochs") is not None:  # so many epochs, not the steps of those before

@@ -41,7 +41,7 @@ class ClassifyArguments:
     label_key: str = ""
     """The column or key of the label: short for --classify.label-key."""
     resume: str = ""
-    """Go on with a run: 'auto' finds its newest sound checkpoint, or name a checkpoint folder."""
+    """Go on with a run: 'auto' finds its newest sound checkpoint (and starts, if --data is given and there is none), or name a folder."""
     classify: ClassifyConfig = field(default_factory=ClassifyConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

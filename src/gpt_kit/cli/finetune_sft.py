@@ -10,6 +10,7 @@ from typing import Annotated
 
 import tyro
 
+from gpt_kit.cli.arguments import begun_run
 from gpt_kit.cli.finetune import parse_run, run_folder, with_short_names
 from gpt_kit.config import CheckpointConfig, EvaluationConfig, LoggingConfig, LoraConfig, SftConfig, SftRun, TrainingConfig
 from gpt_kit.errors import ConfigError
@@ -32,7 +33,7 @@ class SftArguments:
     val: Annotated[str, tyro.conf.arg(name="val")] = ""
     """Conversations to validate on: short for --sft.val."""
     resume: str = ""
-    """Go on with a run: 'auto' finds its newest sound checkpoint, or name a checkpoint folder."""
+    """Go on with a run: 'auto' finds its newest sound checkpoint (and starts, if --data is given and there is none), or name a folder."""
     sft: SftConfig = field(default_factory=SftConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -47,7 +48,8 @@ def main(words: Sequence[str]) -> None:
     sections = {name: getattr(arguments, name) for name in ("sft", "lora", "training", "evaluation", "checkpoints", "logging")}
     config = SftRun(**sections)
     config = dataclasses.replace(config, sft=with_short_names(config.sft, base=arguments.base, data=arguments.data, val=arguments.val))
-    if config.lora.rank and not (arguments.config or arguments.resume or any(word.startswith("--training.learning") for word in words)):
+    its_own = arguments.config or begun_run(words, "--data", "--sft.data") or any(word.startswith("--training.learning") for word in words)
+    if config.lora.rank and not its_own:
         config = dataclasses.replace(config, training=dataclasses.replace(config.training, learning_rate=LORA_LEARNING_RATE))
     if not config.sft.base or not config.sft.data:
         missing = "a model to start from (--model)" if not config.sft.base else "conversations to learn from (--data)"

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from gpt_kit.cli.finetune import checked_length, findable, steps_of
+from gpt_kit.cli.resume import with_micro_batch
 from gpt_kit.cli.runs import Task, describe_model, start_run
 from gpt_kit.config import ClassifyConfig, ClassifyRun, TrainingConfig
 from gpt_kit.data import LabelledBatches, LabelledEvaluation, LabelledIds, LabelledTexts, read_labelled
@@ -29,7 +30,7 @@ from gpt_kit.locate import locate_model
 from gpt_kit.model import GPTClassifier, GPTModel
 from gpt_kit.runtime import Precision, World, seed_everything
 from gpt_kit.tokenizers import Tokenizer, load_tokenizer
-from gpt_kit.training import Trainer, with_fitting_micro_batch
+from gpt_kit.training import Trainer
 
 SHOWN = 2  # examples, before the first step
 SHOWN_CHARACTERS = 200  # of each
@@ -39,7 +40,7 @@ def start_classification(config: ClassifyRun, run: Path, resume: str = "") -> tu
     """Learn the labels to the end. Raises as `start_run` does."""
     tasks: list[ClassifyTask] = []
 
-    def prepare(_checkpoint: Path | None, precision: Precision, device: torch.device, world: World) -> ClassifyTask:
+    def prepare(checkpoint: Path | None, precision: Precision, device: torch.device, world: World) -> ClassifyTask:
         folder = locate_model(config.classify.base)
         tokenizer, pad_token_id = labelling_tokenizer(load_tokenizer(folder), config.classify.closing_token)
         base = GPTModel.from_pretrained(folder)
@@ -52,7 +53,8 @@ def start_classification(config: ClassifyRun, run: Path, resume: str = "") -> tu
         model = classifier_on(base, train.names, pad_token_id, settings.dropout, inner)
         training = _with_steps(settings, config.training, len(train))
         whole = dataclasses.replace(config, model=model.config, classify=findable(settings), training=training)
-        task = ClassifyTask(with_fitting_micro_batch(whole, precision, device, world), tokenizer, model, train, val)
+        whole = with_micro_batch(whole, run, checkpoint, precision, device, world)
+        task = ClassifyTask(whole, tokenizer, model, train, val)
         world.agree({"texts": str(task.data_order["texts"])})
         tasks.append(task)
         return task

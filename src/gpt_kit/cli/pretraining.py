@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from gpt_kit.cli.resume import data_order, with_own_micro_batch
+from gpt_kit.cli.resume import data_order, with_micro_batch
 from gpt_kit.cli.runs import Task, describe_model, start_run
 from gpt_kit.cli.text import corpus_of, note_foreign_tokenizer, with_vocabulary
 from gpt_kit.config import RunConfig
@@ -17,7 +17,7 @@ from gpt_kit.generation import encode_prompt
 from gpt_kit.model import GPTModel
 from gpt_kit.runtime import Precision, World
 from gpt_kit.tokenizers import check_same_tokenizer, load_tokenizer
-from gpt_kit.training import Trainer, micro_batch_rows, with_fitting_micro_batch
+from gpt_kit.training import Trainer, micro_batch_rows
 
 FORWARDS_PER_STEP = (
     2.5  # what a training step costs, in evaluating forward passes: 3 by arithmetic (Kaplan et al. 2020, section 2.1), less a reserve
@@ -29,8 +29,7 @@ def train_run(config: RunConfig, run: Path, resume: str = "", corpus: Corpus | N
 
     def prepare(checkpoint: Path | None, precision: Precision, device: torch.device, world: World) -> Pretraining:
         whole, text = _with_text(config, run, checkpoint, corpus, world)
-        whole = with_own_micro_batch(whole, run, checkpoint, world)
-        return Pretraining(with_fitting_micro_batch(whole, precision, device, world), text)
+        return Pretraining(with_micro_batch(whole, run, checkpoint, precision, device, world), text)
 
     return start_run(config, run, resume, prepare)
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import torch
 
 from gpt_kit.cli.display import note
-from gpt_kit.config import RunConfig, load_run_config
+from gpt_kit.config import RunConfig, Settings, load_config
 from gpt_kit.data import Corpus
 from gpt_kit.errors import CheckpointError, ConfigError
 from gpt_kit.locate import run_of, step_folders
-from gpt_kit.runtime import World
-from gpt_kit.training import TrainingState, check_checkpoint, newest_sound_checkpoint
+from gpt_kit.runtime import Precision, World
+from gpt_kit.training import TrainingState, check_checkpoint, newest_sound_checkpoint, with_fitting_micro_batch
+
+Run = TypeVar("Run", bound=Settings)
 
 
 def checkpoint_to_resume(run: Path, resume: str, world: World) -> Path | None:
@@ -61,14 +65,17 @@ def data_order(config: RunConfig, corpus: Corpus) -> dict[str, object]:
     }
 
 
-def with_own_micro_batch(config: RunConfig, run: Path, checkpoint: Path | None, world: World) -> RunConfig:
-    """`auto`, said again on resuming, is the number that the run found when it started: with another one, dropout is drawn otherwise."""
-    if config.training.micro_batch_size != "auto" or checkpoint is None:
-        return config
+def with_micro_batch(config: Run, run: Path, checkpoint: Path | None, precision: Precision, device: torch.device, world: World) -> Run:
+    """`training.micro_batch_size` "auto" -> the number that fits, found when the run starts.
+
+    Said again on resuming, it is the number of the start: with another one, dropout is drawn otherwise.
+    """
     own = run / "config.toml"
-    found = world.from_main(str(load_run_config(own).training.micro_batch_size) if world.is_main and own.is_file() else "auto")
+    if config.training.micro_batch_size != "auto" or checkpoint is None:
+        return with_fitting_micro_batch(config, precision, device, world)
+    found = world.from_main(str(load_config(type(config), own).training.micro_batch_size) if world.is_main and own.is_file() else "auto")
     if found == "auto":
-        return config
+        return with_fitting_micro_batch(config, precision, device, world)
     return dataclasses.replace(config, training=dataclasses.replace(config.training, micro_batch_size=int(found)))
 
 

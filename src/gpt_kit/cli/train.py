@@ -12,7 +12,7 @@ from typing import Annotated, TypeVar
 
 import tyro
 
-from gpt_kit.cli.arguments import parse, peek, wants_help, with_short_micro_batch
+from gpt_kit.cli.arguments import begun_run, parse, peek, with_short_micro_batch
 from gpt_kit.config import (
     CheckpointConfig,
     DataConfig,
@@ -88,13 +88,7 @@ def parse_settings(kind: type[Arguments], verb: str, words: Sequence[str]) -> Ar
     """The command line over the TOML file (when resuming: the run's own) over the preset."""
     words = with_short_micro_batch(words)
     config_file, preset = peek(words, "--config"), peek(words, "--model")
-    out, resume = peek(words, "--out"), peek(words, "--resume")
-    if resume is not None and out is None and not wants_help(words):
-        raise ConfigError("--resume needs the run's folder as well: --out runs/NAME")
-    names_text = bool(peek(words, "--data") or peek(words, "--data.source"))
-    begun = None
-    if resume is not None and out is not None and config_file is None:
-        begun = _config_of_run(Path(out), may_start=resume == "auto" and names_text)
+    begun = begun_run(words, "--data", "--data.source")
     if begun is not None:
         base = load_run_config(begun)
         if preset is not None:  # the same words as at the start are welcome; another shape is refused when the checkpoint is read
@@ -107,17 +101,6 @@ def parse_settings(kind: type[Arguments], verb: str, words: Sequence[str]) -> Ar
         base = dataclasses.replace(base, model=shape)
     sections = {section.name: getattr(base, section.name) for section in dataclasses.fields(RunConfig)}
     return parse(kind, verb, words, kind(**sections))
-
-
-def _config_of_run(run: Path, may_start: bool) -> Path | None:
-    """The run's own settings; None where it is yet to start. Raises: ConfigError where there is nothing to go on with."""
-    config = run / "config.toml"
-    if not config.is_file() and not may_start:
-        raise ConfigError(
-            f"{run}: nothing to resume (config.toml is missing). Start a run there without --resume, or check --out. "
-            "With --data as well, --resume auto starts a run where there is none"
-        )
-    return config if config.is_file() else None
 
 
 def _run_name(config_file: Path | None, source: str) -> str:
