@@ -73,11 +73,11 @@ class HarnessModel(LM):  # type: ignore[misc]
 
     def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
         """(text,) each -> the sum of log p over all its tokens, in windows of the context."""
-        sums = []
-        for request in requests:
-            windows = text_windows(request.args[0], self.tokenizer, self.scorer.context, self.scorer.context)
-            sums.append(sum(score.log_likelihood for score in self.scorer.score([window.request for window in windows])))
-            self.cache_hook.add_partial("loglikelihood_rolling", request.args, sums[-1])
+        windows = [list(text_windows(request.args[0], self.tokenizer, self.scorer.context, self.scorer.context)) for request in requests]
+        scores = iter(self.scorer.score([window.request for found in windows for window in found]))
+        sums = [sum(next(scores).log_likelihood for _ in found) for found in windows]
+        for request, total in zip(requests, sums, strict=True):
+            self.cache_hook.add_partial("loglikelihood_rolling", request.args, total)
         return sums
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
