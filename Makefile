@@ -24,6 +24,7 @@ bench: .venv/dev
 	$(BIN)/python benchmarks/loader_and_saving.py
 	$(BIN)/python benchmarks/plan_against_run.py
 	$(BIN)/python benchmarks/step_memory.py
+	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt trl
 	$(BIN)/python benchmarks/finetune_cpu.py
 

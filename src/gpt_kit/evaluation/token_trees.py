@@ -54,6 +54,9 @@ class TokenTree:
     """Number of a request -> the places from which its continuation's tokens are predicted."""
     _path: list[int] = field(default_factory=list)  # places of the last request's tokens
 
+    def __len__(self) -> int:
+        return len(self.tokens)
+
     @property
     def is_one_branch(self) -> bool:
         """No token has two that continue it: plain causal attention does."""
