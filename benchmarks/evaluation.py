@@ -8,7 +8,7 @@ counts. Every figure of both must be the same to the last digit.
 Questions are sentences of Python's documentation, cut to the lengths of the real sets (assumption, in words: ARC 21 and answers of 4,
 HellaSwag 45 and endings of 20, SST-2 19).
 
-    python benchmarks/evaluation.py [--questions 48] [--rounds 3]
+    python benchmarks/evaluation.py [--questions 32] [--rounds 3]
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def answer(side: str, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--questions", type=int, default=48, help="of ARC and SST-2; half as many of HellaSwag")
+    parser.add_argument("--questions", type=int, default=32, help="of ARC and SST-2; half as many of HellaSwag")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
