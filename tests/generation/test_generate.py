@@ -102,16 +102,19 @@ def test_generation_ends_at_once_when_every_row_has_ended(one_model: GPTModel) -
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_models_mode_is_put_back(one_model: GPTModel, training: bool) -> None:
-    """Also when the caller walks away in the middle; and no gradients are kept."""
-    one_model.train(training)
-    steps = generate_ids(one_model, [[1, 2]], 5)
-    next(steps)
-    assert not one_model.training
-    steps.close()
-    assert one_model.training is training
-    list(generate_ids(one_model, [[1, 2]], 2))
-    assert one_model.training is training
+def test_a_model_in_training_writes_without_dropout_and_stays_in_training(
+    training: bool, tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel]
+) -> None:
+    """Also when the caller walks away in the middle."""
+    model = random_model(tiny_config(tie_word_embeddings=False, residual_dropout=0.5, embedding_dropout=0.5), std=0.4)
+    expected = by_hand(model.eval(), [1, 2], 5)
+    model.train(training)
+    for use_cache in (True, False):
+        steps = generate_ids(model, [[1, 2]], 5, use_cache=use_cache)
+        next(steps)
+        assert model.training is training
+        steps.close()
+        assert columns(generate_ids(model, [[1, 2]], 5, use_cache=use_cache)) == [expected]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +124,7 @@ def test_the_models_mode_is_put_back(one_model: GPTModel, training: bool) -> Non
         ([[1]], {"context": 12}, "a context of 12 tokens"),
         ([[]], {}, "a prompt has no tokens"),
         ([[1], []], {}, "a prompt has no tokens"),
-        ([], {}, "a prompt has no tokens"),
+        ([], {}, "there is no prompt"),
         ([[61]], {}, "ids from 61 to 61, but this model's vocabulary has 61 entries"),
         ([[-1, 3]], {}, "ids from -1 to 3"),
     ],

@@ -10,11 +10,10 @@ from torch import Tensor
 
 from gpt_kit.errors import ConfigError
 from gpt_kit.generation import Sampling
-from gpt_kit.generation.sampling import keep_min_p, keep_top_k, keep_top_p, penalize_repetition
+from gpt_kit.generation.sampling import Noise, keep_min_p, keep_top_k, keep_top_p, penalize_repetition
 
 PROBABILITIES = torch.tensor([[0.05, 0.4, 0.15, 0.3, 0.1], [0.96, 0.01, 0.01, 0.01, 0.01]])
 LOGITS = PROBABILITIES.log()
-NOTHING_SEEN = torch.zeros(2, 1, dtype=torch.long), torch.zeros(2, 1, dtype=torch.bool)
 
 
 def kept(logits: Tensor) -> list[set[int]]:
@@ -60,21 +59,27 @@ def test_what_is_kept_keeps_its_logits() -> None:
         assert torch.equal(filtered[where], LOGITS[where])
 
 
-def test_repetition_is_penalised_on_either_side_of_zero_and_not_for_padding() -> None:
-    """Seen tokens: positive logits are divided, negative ones multiplied; padding is not seen, however often a token comes."""
+def test_repetition_is_penalised_on_either_side_of_zero() -> None:
+    """Seen tokens: positive logits are divided, negative ones multiplied, once, however often a token came."""
     logits = torch.tensor([[2.0, -2.0, 1.0, -1.0], [2.0, -2.0, 1.0, -1.0]])
-    seen = torch.tensor([[0, 1, 1], [2, 3, 3]])
-    mask = torch.tensor([[True, True, True], [False, True, True]])
+    seen = [[0, 1, 1], [3, 3]]
     expected = torch.tensor([[1.0, -4.0, 1.0, -1.0], [2.0, -2.0, 1.0, -2.0]])
-    assert torch.equal(penalize_repetition(logits, seen, mask, 2.0), expected)
-    assert torch.equal(penalize_repetition(logits, seen, mask, 1.0), logits)
+    before = logits.clone()
+    assert torch.equal(penalize_repetition(logits, seen, 2.0), expected)
+    assert torch.equal(penalize_repetition(logits, seen, 1.0), logits)
+    assert torch.equal(logits, before)
+
+
+def choose(sampling: Sampling, logits: Tensor, seen: list[list[int]] | None = None, seed: int = 0) -> list[int]:
+    noise = sampling.noise([Noise(seed + row) for row in range(len(logits))], logits.shape[-1])
+    return sampling.scores(logits, seen or [[]] * len(logits), noise).argmax(dim=-1).tolist()
 
 
 def test_greedy_takes_the_most_probable_after_the_penalty() -> None:
-    seen, mask = torch.tensor([[1], [0]]), torch.tensor([[True], [True]])
+    seen = [[1], [0]]
     logits = torch.tensor([[0.0, 3.0, 2.5, 0.0], [9.0, 1.0, 0.0, 0.0]])
-    assert Sampling(temperature=0).choose(logits, seen, mask).tolist() == [1, 0]
-    assert Sampling(temperature=0, repetition_penalty=2.0).choose(logits, seen, mask).tolist() == [2, 0]
+    assert choose(Sampling(temperature=0), logits, seen) == [1, 0]
+    assert choose(Sampling(temperature=0, repetition_penalty=2.0), logits, seen) == [2, 0]
 
 
 @pytest.mark.parametrize(
@@ -93,17 +98,31 @@ def test_greedy_takes_the_most_probable_after_the_penalty() -> None:
 def test_draws_follow_the_distribution(settings: dict[str, float], expected: list[float]) -> None:
     """20,000 draws with a fixed seed: each share within five standard errors, and what is ruled out never comes."""
     draws = 20_000
-    generator = torch.Generator().manual_seed(3)
-    seen, mask = torch.zeros(draws, 1, dtype=torch.long), torch.zeros(draws, 1, dtype=torch.bool)
-    chosen = Sampling(**settings).choose(LOGITS[:1].expand(draws, -1), seen, mask, generator)
+    noise = Noise(3)
+    sampling = Sampling(**settings)
+    logits = LOGITS[:1].expand(draws, -1)
+    chosen = sampling.scores(logits, [[]] * draws, noise.gumbel(draws * 5).view(draws, 5)).argmax(dim=-1)
     shares = torch.bincount(chosen, minlength=5) / draws
     for share, probability in zip(shares.tolist(), expected, strict=True):
         assert abs(share - probability) <= 5 * math.sqrt(probability * (1 - probability) / draws)
 
 
 def test_half_precision_logits_are_drawn_from_too() -> None:
-    chosen = Sampling(top_p=0.9).choose(LOGITS.bfloat16(), *NOTHING_SEEN, torch.Generator().manual_seed(0))
-    assert chosen.shape == (2,) and chosen.dtype == torch.int64
+    assert len(choose(Sampling(top_p=0.9), LOGITS.bfloat16())) == 2
+
+
+def test_a_nucleus_wider_than_the_usual_is_found_by_sorting(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn(3, 200, generator=torch.Generator().manual_seed(0))
+    expected = [kept(keep_top_p(logits, p)) for p in (0.2, 0.9, 0.999)]
+    monkeypatch.setattr("gpt_kit.generation.sampling.USUALLY_ENOUGH", 7)
+    assert [kept(keep_top_p(logits, p)) for p in (0.2, 0.9, 0.999)] == expected
+
+
+def test_noise_is_a_function_of_the_seed_alone() -> None:
+    assert torch.equal(Noise(5).gumbel(9), Noise(5).gumbel(9))
+    assert not torch.equal(Noise(5).gumbel(9), Noise(6).gumbel(9))
+    drawn = Noise(0).gumbel(100_000)
+    assert abs(drawn.mean().item() - 0.5772) < 0.02 and abs(drawn.var().item() - math.pi**2 / 6) < 0.03
 
 
 @pytest.mark.parametrize("temperature", [1e-5, 1e-30, 1e-45, 5e-324])
@@ -111,8 +130,7 @@ def test_a_tiny_temperature_is_greedy(temperature: float) -> None:
     """Logits of GPT-2's size divided by it are infinite, and infinity minus infinity is no number."""
     logits = torch.tensor([[-30.0, 95.0, 94.0], [-99.0, -97.0, -98.0]])
     for rule in ({}, {"top_k": 2, "top_p": 0.9, "min_p": 0.1}):
-        chosen = Sampling(temperature=temperature, **rule).choose(logits, *NOTHING_SEEN, torch.Generator().manual_seed(0))
-        assert chosen.tolist() == Sampling(temperature=0).choose(logits, *NOTHING_SEEN).tolist() == [1, 1]
+        assert choose(Sampling(temperature=temperature, **rule), logits) == choose(Sampling(temperature=0), logits) == [1, 1]
 
 
 def test_all_bad_settings_are_reported_at_once() -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gpt_kit.errors import InputError
-from gpt_kit.generation.generate import GREEDY, generate_ids
-from gpt_kit.generation.sampling import Sampling
+from gpt_kit.generation.generate import generate_ids
+from gpt_kit.generation.sampling import GREEDY, Sampling
 from gpt_kit.generation.streaming import text_of
 from gpt_kit.model import GPTModel
 from gpt_kit.tokenizers import ASSISTANT, USER, Message, Tokenizer, check_chat_tokenizer, render_chat

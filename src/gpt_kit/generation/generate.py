@@ -1,8 +1,7 @@
 """The generator: prompts as ids -> further ids, one step at a time. Streams of text stand on it (streaming.py).
 
-Prompts of unequal length are padded on the left. With the KV cache each new token costs one position; without it (`use_cache=False`)
-the whole text is read again, which is the plain loop that the cache is tested against. A text that outgrows the context is
-continued from its last `max_position_embeddings` tokens; every position then changes at each step, so the cache no longer helps.
+The engine does the work. `use_cache=False` is the plain loop that it is tested against: for each new token the whole text is read
+again, alone. A text that outgrows the context goes on from its last `max_position_embeddings` tokens in both.
 """
 
 from __future__ import annotations
@@ -13,11 +12,10 @@ import torch
 from torch import Tensor
 
 from gpt_kit.errors import InputError
-from gpt_kit.generation.sampling import Sampling, check_seed
-from gpt_kit.model import GPTModel, KVCache
+from gpt_kit.generation.engine import Engine, Request, plain_logits
+from gpt_kit.generation.sampling import GREEDY, Noise, Sampling
+from gpt_kit.model import GPTModel
 from gpt_kit.tokenizers import as_tokenizer
-
-GREEDY = Sampling(temperature=0)
 
 
 def generate_ids(
@@ -33,67 +31,55 @@ def generate_ids(
 ) -> Iterator[list[int | None]]:
     """Yield, step by step, the next id of every prompt; None for a prompt that has met `stop_id`. Ends when all have.
 
-    `context` limits how far back the model looks, in tokens; None means as far as it can. `seed` is from 0 to 2**63 - 1.
-    Raises: InputError for an empty prompt, ids outside the vocabulary, a context that the model does not have, or such a seed.
+    `context` limits how far back the model looks, in tokens; None means as far as it can. `seed`, from 0 to 2**63 - 1, is that of
+    each prompt, which goes on as it would alone. Raises: InputError for an empty prompt, ids outside the vocabulary, a context that
+    the model does not have; ConfigError for another seed.
     """
-    check_seed(seed)
-    if max_new_tokens < 0:
-        raise InputError(f"max_new_tokens must be 0 or more; got {max_new_tokens}")
-    longest = model.config.max_position_embeddings
-    context = longest if context is None else context
-    if not 1 <= context <= longest:
-        raise InputError(f"a context of {context} tokens was asked for; this model's reaches from 1 to {longest}")
-    tokens, mask = _pad_left(prompts, model)
-    generator = None if seed is None else torch.Generator(model.device).manual_seed(seed)
-    finished = [False] * len(prompts)
-    cache = (
-        KVCache(model.config, len(prompts), context, device=model.device, dtype=model.token_embedding.weight.dtype) if use_cache else None
-    )
-    padding = not bool(mask.all())
-    was_training = model.training
-    model.eval()
-    try:
-        for _ in range(max_new_tokens):
-            if tokens.shape[1] > context:
-                cache = None
-            start = cache.length if cache is not None else max(0, tokens.shape[1] - context)
-            with torch.inference_mode():
-                logits = _last_logits(model, tokens[:, start:], mask[:, start:] if padding else None, cache)
-                chosen = sampling.choose(logits, tokens, mask, generator)
-            step: list[int | None] = []
-            for row, token in enumerate(chosen.tolist()):
-                finished[row] = finished[row] or token == stop_id
-                step.append(None if finished[row] else token)
-            if all(finished):
-                return
-            yield step
-            tokens = torch.cat((tokens, chosen[:, None]), dim=1)
-            mask = torch.cat((mask, torch.ones_like(chosen[:, None], dtype=torch.bool)), dim=1)
-    finally:
-        model.train(was_training)
-
-
-def _last_logits(model: GPTModel, tokens: Tensor, mask: Tensor | None, cache: KVCache | None) -> Tensor:
-    hidden = model.hidden_states(tokens, mask, cache=cache)[:, -1]  # the head only where it is needed
-    return torch.nn.functional.linear(hidden, model.head_weight)
-
-
-def _pad_left(prompts: Sequence[Sequence[int]], model: GPTModel) -> tuple[Tensor, Tensor]:
-    """Ids (B, S) and mask (B, S), False at padding."""
-    if not prompts or not all(len(prompt) for prompt in prompts):
-        raise InputError("a prompt has no tokens, so there is nothing to go on from. Give it at least one character")
-    longest = max(len(prompt) for prompt in prompts)
-    tokens = torch.zeros(len(prompts), longest, dtype=torch.long)
-    mask = torch.zeros(len(prompts), longest, dtype=torch.bool)
-    for row, prompt in enumerate(prompts):
-        tokens[row, longest - len(prompt) :] = torch.as_tensor(prompt)
-        mask[row, longest - len(prompt) :] = True
-    if tokens.min() < 0 or tokens.max() >= model.config.vocab_size:
-        raise InputError(
-            f"a prompt holds ids from {int(tokens.min())} to {int(tokens.max())}, but this model's vocabulary has "
-            f"{model.config.vocab_size} entries. Was the prompt made with another tokenizer?"
+    longest = max((len(prompt) for prompt in prompts), default=0) + max(max_new_tokens, 0)
+    engine = Engine(model, slots=max(1, len(prompts)), context=context, capacity=max(1, longest))
+    requests = [
+        Request(
+            prompt=[int(token) for token in prompt],
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+            seed=seed,
+            stop_ids=frozenset() if stop_id is None else frozenset([stop_id]),
         )
-    return tokens.to(model.device), mask.to(model.device)
+        for prompt in prompts
+    ]
+    if not requests:
+        raise InputError("there is no prompt, so there is nothing to go on from. Give one at least")
+    for request in requests:
+        engine.check(request)
+    if max_new_tokens:
+        yield from _steps(engine, requests) if use_cache else _plain_steps(model, requests, engine.context)
+
+
+def _steps(engine: Engine, requests: Sequence[Request]) -> Iterator[list[int | None]]:
+    row_of = {engine.submit(request): row for row, request in enumerate(requests)}
+    while not engine.is_idle:
+        step: list[int | None] = [None] * len(requests)
+        for event in engine.step():
+            step[row_of[event.request]] = event.token
+        if step.count(None) < len(step):
+            yield step
+
+
+def _plain_steps(model: GPTModel, requests: Sequence[Request], context: int) -> Iterator[list[int | None]]:
+    texts, noises = [list(request.prompt) for request in requests], [Noise(request.seed) for request in requests]
+    finished = [False] * len(requests)
+    for _ in range(requests[0].max_new_tokens):
+        step: list[int | None] = []
+        for row, (request, ids, noise) in enumerate(zip(requests, texts, noises, strict=True)):
+            if not finished[row]:
+                logits = plain_logits(model, ids, context)
+                token = int(request.sampling.scores(logits, [ids], request.sampling.noise([noise], logits.shape[-1])).argmax())
+                ids.append(token)
+                finished[row] = token in request.stop_ids
+            step.append(None if finished[row] else ids[-1])
+        if all(finished):
+            return
+        yield step
 
 
 def text_to_token_ids(text: str, tokenizer: object) -> Tensor:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from gpt_kit.generation.generate import GREEDY, generate_ids
-from gpt_kit.generation.sampling import Sampling
+from gpt_kit.generation.generate import generate_ids
+from gpt_kit.generation.sampling import GREEDY, Sampling
 from gpt_kit.model import GPTModel
 from gpt_kit.tokenizers import Tokenizer
 
@@ -31,41 +31,65 @@ def stream_text(
 
 def text_of(tokens: Iterable[int | None], tokenizer: Tokenizer, prompt_ids: list[int], stop: Sequence[str] = ()) -> Iterator[str]:
     """Yield the text that `tokens` add to `prompt_ids`, as they come, up to a None or one of the `stop` strings."""
-    stop = [text for text in stop if text]
-    hold_back = max((len(text) for text in stop), default=1) - 1  # the last characters might be the beginning of a stop string
-    text, released = "", 0
-    for piece in _whole_characters(tokenizer, prompt_ids, tokens):
-        text += piece
-        found = [position for position in (text.find(s, released) for s in stop) if position >= 0]
-        if found:
-            text = text[: min(found)]
+    text = TextStream(tokenizer, prompt_ids, stop)
+    for token in tokens:
+        if token is None:
             break
-        safe = len(text) - hold_back
-        if safe > released:
-            yield text[released:safe]
-            released = safe
-    if len(text) > released:
-        yield text[released:]
+        if piece := text.feed(token):
+            yield piece
+        if text.stopped_by is not None:
+            return
+    if piece := text.finish():
+        yield piece
 
 
-def _whole_characters(tokenizer: Tokenizer, context: list[int], tokens: Iterable[int | None]) -> Iterator[str]:
-    """The text that `tokens` add to `context`, up to a None, each character with its last token; half a one at the end as U+FFFD.
+class TextStream:
+    """Ids -> text, as they come: no character is cut, and nothing shown that might begin a stop string.
 
     What a token reads as may depend on those before it: GPT-1 has its spaces between words. So ids are decoded behind the piece
     before them, which begins and ends with whole characters: the same text as of all ids at once, in time linear in their number.
     """
-    pending: list[int] = []
-    text = ""
-    for token in tokens:
-        if token is None:
-            break
-        pending.append(token)
-        text = tokenizer.decode(context + pending)[len(tokenizer.decode(context)) :]
-        if text and not text.endswith("\ufffd"):
-            yield text
-            context, pending, text = pending, [], ""
-    if text:
-        yield text
+
+    def __init__(self, tokenizer: Tokenizer, prompt_ids: Sequence[int], stop: Sequence[str] = ()) -> None:
+        self._tokenizer, self._context = tokenizer, list(prompt_ids)
+        self._stop = [text for text in stop if text]
+        self._pending: list[int] = []  # ids of half a character
+        self._held = ""  # the last characters, which may be the beginning of a stop string
+        self.stopped_by: str | None = None
+        """The stop string that was met. The text ends before it."""
+
+    def feed(self, token: int) -> str:
+        """What can be shown now that this token has come."""
+        self._pending.append(token)
+        piece = self._decoded()
+        if not piece or piece.endswith("\ufffd"):
+            return ""
+        self._context, self._pending = self._pending, []
+        return self._shown(piece)
+
+    def finish(self) -> str:
+        """What is left when no further token comes; half a character is U+FFFD."""
+        if self.stopped_by is not None:
+            return ""
+        piece, self._pending = self._decoded(), []
+        shown = self._shown(piece)
+        rest, self._held = self._held, ""
+        return shown + rest
+
+    def _decoded(self) -> str:
+        before = self._tokenizer.decode(self._context)
+        return self._tokenizer.decode(self._context + self._pending)[len(before) :] if self._pending else ""
+
+    def _shown(self, piece: str) -> str:
+        text = self._held + piece
+        found = [(position, string) for string in self._stop if (position := text.find(string)) >= 0]
+        if found:
+            position, self.stopped_by = min(found)
+            self._held = ""
+            return text[:position]
+        longest = max((n for string in self._stop for n in range(1, len(string)) if text.endswith(string[:n])), default=0)
+        self._held = text[len(text) - longest :]
+        return text[: len(text) - longest]
 
 
 def generate_text(model: GPTModel, tokenizer: Tokenizer, prompt: str, max_new_tokens: int, **options: object) -> str:

@@ -1,0 +1,295 @@
+"""The engine: many requests at once, each of which joins and leaves at any step.
+
+    submit(Request) -> number        step() -> what every running request has now: a token each
+                                     (prompts of those that join are read first)
+
+Each request has a slot, in which keys and values of its text stay. A slot that is free keeps its text until it is needed: a request
+that begins like one of them goes on from there. There are no threads, no text and no clock here: the owner calls `step`.
+
+What is written does not depend on who else is there. Products of other shapes round otherwise, and where two tokens are nearly alike this
+could decide; then, and only then, the model reads that text once more, alone and without a cache, as the plain loop does, and that
+decides. So in float32 the ids are those of the plain loop. (In bf16 or int8 rounding is coarser than any such rule could mend.)
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gpt_kit.errors import InputError
+from gpt_kit.generation.decoder import Decoder, MakeLinear, exact_linear
+from gpt_kit.generation.sampling import GREEDY, Noise, Sampling
+from gpt_kit.model import GPTModel
+
+TOO_CLOSE = 1e-5  # of the largest logit. Other shapes of float32 products move logits by some 1e-6 of it
+ROWS_PER_BLOCK = 256  # of a prompt's logits
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What is to be written."""
+
+    prompt: Sequence[int]
+    """Ids, at least one."""
+    max_new_tokens: int
+    sampling: Sampling = GREEDY
+    seed: int | None = None
+    """0 to 2**63 - 1: the same seed gives the same ids, alone or among others."""
+    stop_ids: frozenset[int] = frozenset()
+    """Ids that end the text; they are not reported."""
+    bias: Mapping[int, float] = field(default_factory=dict)
+    """id -> what is added to its logit."""
+    num_rivals: int | None = None
+    """Report log-probabilities, and those of so many most probable tokens beside."""
+    score_prompt: bool = False
+    """And of the prompt's tokens, with the first new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenScore:
+    """What the model itself says of a token, before any sampling setting."""
+
+    token: int
+    log_probability: float | None
+    """In nats; None for the first token of a text."""
+    rivals: tuple[tuple[int, float], ...] = ()
+    """(id, log p) of the most probable tokens, best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A new token of a request, or its end, or both."""
+
+    request: int
+    token: int | None
+    """None: it ends without one."""
+    end: str | None = None
+    """None: it goes on; "stop": a stop id; "length": max_new_tokens are written."""
+    log_probability: float | None = None
+    rivals: tuple[tuple[int, float], ...] = ()
+    prompt_scores: tuple[TokenScore, ...] = ()
+
+
+@dataclass(slots=True)
+class _Running:
+    """A request that has a slot, or waits for one."""
+
+    number: int
+    request: Request
+    noise: Noise
+    ids: list[int]
+    """The text so far, prompt included."""
+    slot: int = -1
+
+
+class Engine:
+    """A model that writes several texts at once."""
+
+    def __init__(
+        self,
+        model: GPTModel,
+        *,
+        slots: int = 8,
+        context: int | None = None,
+        capacity: int | None = None,
+        make_linear: MakeLinear = exact_linear,
+    ) -> None:
+        """`context`: how far back the model looks; a longer text goes on from its end. `capacity`: tokens that a slot can hold.
+
+        Raises: InputError for less than one slot, or a context that the model does not have.
+        """
+        longest = model.config.max_position_embeddings
+        self.context = longest if context is None else context
+        if slots < 1:
+            raise InputError(f"an engine needs one slot or more; got {slots}")
+        if not 1 <= self.context <= longest:
+            raise InputError(f"a context of {context} tokens was asked for; this model's reaches from 1 to {longest}")
+        self.model = model
+        self._decoder = Decoder(model, slots, min(self.context, capacity or self.context), make_linear)
+        self._is_exact = make_linear is exact_linear and model.head_weight.dtype is torch.float32
+        self._held: list[list[int]] = [[] for _ in range(slots)]  # what each slot's memory is of
+        self._running: dict[int, _Running] = {}  # by slot
+        self._waiting: deque[_Running] = deque()
+        self._submitted = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing runs or waits."""
+        return not self._running and not self._waiting
+
+    @property
+    def num_running(self) -> int:
+        """Requests that have a slot."""
+        return len(self._running)
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests that wait for one."""
+        return len(self._waiting)
+
+    def check(self, request: Request) -> None:
+        """Raises: InputError for a prompt without ids or with ids outside the vocabulary, ConfigError for a seed out of range."""
+        vocabulary = self.model.config.vocab_size
+        if not len(request.prompt):
+            raise InputError("a prompt has no tokens, so there is nothing to go on from. Give it at least one character")
+        if min(request.prompt) < 0 or max(request.prompt) >= vocabulary:
+            raise InputError(
+                f"a prompt holds ids from {min(request.prompt)} to {max(request.prompt)}, but this model's vocabulary has {vocabulary} "
+                "entries. Was the prompt made with another tokenizer?"
+            )
+        if request.max_new_tokens < 0:
+            raise InputError(f"max_new_tokens must be 0 or more; got {request.max_new_tokens}")
+        if min(len(request.prompt), self.context) + request.max_new_tokens > self._decoder.capacity < self.context:
+            raise InputError(f"a slot of this engine holds {self._decoder.capacity} tokens: too few for prompt and max_new_tokens together")
+        if strange := [token for token in request.bias if not 0 <= token < vocabulary]:
+            raise InputError(f"bias is given for id {strange[0]}, but this model's vocabulary has {vocabulary} entries")
+
+    def submit(self, request: Request) -> int:
+        """Line up a request; it joins as soon as a slot is free. Its number. Raises: as `check`."""
+        self.check(request)
+        self._submitted += 1
+        self._waiting.append(_Running(self._submitted, request, Noise(request.seed), list(request.prompt)))
+        return self._submitted
+
+    def cancel(self, number: int) -> None:
+        """Forget a request, wherever it is; its slot is free at once."""
+        self._waiting = deque(waiting for waiting in self._waiting if waiting.number != number)
+        self._running = {slot: running for slot, running in self._running.items() if running.number != number}
+
+    def step(self) -> list[Event]:
+        """One token for every request that runs, and the first one for those that join."""
+        rows = list(self._running.values())
+        hidden = [self._read_on(rows)] if rows else []
+        prompt_scores: dict[int, tuple[TokenScore, ...]] = {}
+        while self._waiting and len(self._running) < len(self._held):
+            new = self._waiting.popleft()
+            states = self._join(new)
+            if new.request.score_prompt:
+                prompt_scores[new.number] = self._scores_of_prompt(new, states)
+            hidden.append(states[-1:])
+            rows.append(new)
+        return self._events(rows, self._decoder.logits(torch.cat(hidden)), prompt_scores) if rows else []
+
+    def _join(self, new: _Running) -> Tensor:
+        """Give it a slot and read its prompt -> (T, C) hidden states of the part that no slot held."""
+        window = new.ids[-self.context :]
+        free = [slot for slot in range(len(self._held)) if slot not in self._running]
+        shared = [0 if new.request.score_prompt else min(_shared(window, held), len(window) - 1) for held in self._held]
+        source = max(range(len(shared)), key=shared.__getitem__)
+        known = shared[source]
+        goes_on = source in free and (2 * known > len(self._held[source]) or len(free) == 1)
+        new.slot = source if goes_on else min(free, key=lambda slot: (len(self._held[slot]), slot))
+        if known and new.slot != source:
+            self._decoder.copy(source, new.slot, known)
+        self._running[new.slot] = new
+        self._held[new.slot] = window
+        return self._decoder.read(new.slot, window[known:], known)
+
+    def _read_on(self, going_on: Sequence[_Running]) -> Tensor:
+        """Read the last token of each -> (B, C) hidden states, in their order."""
+        states: dict[int, Tensor] = {}
+        fitting = {running.slot: running for running in going_on if len(running.ids) <= self._decoder.capacity}
+        if fitting:
+            held = self._held[: max(fitting) + 1]
+            for text in held:  # slots in between that are free compute along in vain, and need room for it
+                del text[self._decoder.capacity - 1 :]
+            tokens = [fitting[slot].ids[-1] if slot in fitting else 0 for slot in range(len(held))]
+            hidden = self._decoder.step(tokens, [len(text) for text in held])
+            for slot in fitting:
+                held[slot].append(tokens[slot])
+                states[slot] = hidden[slot : slot + 1]
+        for running in going_on:
+            if running.slot not in fitting:  # every position is another one now: what the model can see is read again
+                self._held[running.slot] = running.ids[-self.context :]
+                states[running.slot] = self._decoder.read(running.slot, self._held[running.slot], 0)[-1:]
+        return torch.cat([states[running.slot] for running in going_on])
+
+    def _events(self, rows: Sequence[_Running], logits: Tensor, prompt_scores: Mapping[int, tuple[TokenScore, ...]]) -> list[Event]:
+        """(B, V) logits -> the next token of each, and who has ended."""
+        events = []
+        for row, (running, token) in enumerate(zip(rows, self._choose(rows, logits), strict=True)):
+            request, scores = running.request, prompt_scores.get(running.number, ())
+            if token in request.stop_ids or not request.max_new_tokens:
+                del self._running[running.slot]
+                events.append(Event(running.number, None, "length" if not request.max_new_tokens else "stop", prompt_scores=scores))
+                continue
+            running.ids.append(token)
+            end = "length" if len(running.ids) == len(request.prompt) + request.max_new_tokens else None
+            if end:
+                del self._running[running.slot]
+            found = TokenScore(token, None) if request.num_rivals is None else _score(token, logits[row], request.num_rivals)
+            events.append(Event(running.number, token, end, found.log_probability, found.rivals, scores))
+        return events
+
+    def _choose(self, rows: Sequence[_Running], logits: Tensor) -> list[int]:
+        """The next token of each row; rows with the same settings are computed together."""
+        chosen = [0] * len(rows)
+        groups: dict[Sampling, list[int]] = {}
+        for row, running in enumerate(rows):
+            groups.setdefault(running.request.sampling, []).append(row)
+        for sampling, group in groups.items():
+            members = [rows[row] for row in group]
+            noise = sampling.noise([running.noise for running in members], logits.shape[-1])
+            own = logits if len(groups) == 1 else logits[group]
+            scores = sampling.scores(_biased(own, members), [running.ids for running in members], noise)
+            best = scores.max(dim=-1)
+            tokens = best.indices.tolist()
+            for i in self._too_close(best.values, scores.scatter(1, best.indices[:, None], -torch.inf), own, sampling):
+                alone = _biased(plain_logits(self.model, members[i].ids, self.context), members[i : i + 1])
+                tokens[i] = int(sampling.scores(alone, [members[i].ids], None if noise is None else noise[i : i + 1]).argmax())
+            for row, token in zip(group, tokens, strict=True):
+                chosen[row] = token
+        return chosen
+
+    def _too_close(self, best: Tensor, others: Tensor, logits: Tensor, sampling: Sampling) -> list[int]:
+        """The rows in which rounding could decide."""
+        if not self._is_exact:
+            return []
+        reach = TOO_CLOSE * logits.abs().amax(dim=-1) / (sampling.temperature or 1)
+        return torch.nonzero(best - others.amax(dim=-1) <= reach).flatten().tolist()
+
+    def _scores_of_prompt(self, new: _Running, hidden: Tensor) -> tuple[TokenScore, ...]:
+        """(T, C) states of the prompt -> what the model says of each of its tokens. What was cut off at its beginning has no score."""
+        window = self._held[new.slot]
+        scores = [TokenScore(token, None) for token in new.ids[: len(new.ids) - len(window) + 1]]
+        for start in range(0, len(window) - 1, ROWS_PER_BLOCK):
+            logits = self._decoder.logits(hidden[start : min(start + ROWS_PER_BLOCK, len(window) - 1)])
+            scores += [_score(window[start + i + 1], row, new.request.num_rivals or 0) for i, row in enumerate(logits)]
+        return tuple(scores)
+
+
+@torch.inference_mode()
+def plain_logits(model: GPTModel, ids: Sequence[int], context: int) -> Tensor:
+    """(1, V) logits of the token after `ids`: the model's own forward pass over all that it can see, and nothing saved."""
+    was_training = model.training
+    model.eval()
+    hidden = model.hidden_states(torch.tensor([list(ids[-context:])], device=model.device))[:, -1]
+    model.train(was_training)
+    return F.linear(hidden, model.head_weight).float()
+
+
+def _biased(logits: Tensor, rows: Sequence[_Running]) -> Tensor:
+    if not any(running.request.bias for running in rows):
+        return logits
+    logits = logits.clone()
+    for row, running in zip(logits, rows, strict=True):
+        for token, bias in running.request.bias.items():
+            row[token] += bias
+    return logits
+
+
+def _score(token: int, logits: Tensor, num_rivals: int) -> TokenScore:
+    """(V,) logits -> what the model says of `token`."""
+    log_probabilities = logits.log_softmax(dim=-1)
+    best = log_probabilities.topk(min(num_rivals, len(logits)))
+    return TokenScore(token, float(log_probabilities[token]), tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True)))
+
+
+def _shared(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many ids both begin with."""
+    return next((i for i, (one, other) in enumerate(zip(a, b, strict=False)) if one != other), min(len(a), len(b)))
