@@ -39,14 +39,26 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
     Raises: DiskFullError (the old file is kept).
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
+    with atomic_file(path, needed_bytes=len(data)) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path, *, needed_bytes: int = 0) -> Iterator[Path]:
+    """Yield a temporary name, under which the block writes what becomes `path` when it ends without an error.
+
+    Where `needed_bytes` says how much will be written, too small a disk is refused before anything is.
+    Raises: DiskFullError. The old file is kept, and nothing else is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{INCOMPLETE}{path.name}-{uuid.uuid4().hex[:8]}")
     try:
-        with full_disk_explained(path, len(data)), open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        with full_disk_explained(path, needed_bytes):
+            if free_bytes(path) < needed_bytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            yield temporary
+            _flush_to_disk(temporary)
         os.replace(temporary, path)
         _flush_to_disk(path.parent)  # the name too, not only the content
     finally:

@@ -25,6 +25,7 @@ VERBS = {
     "info": "what a model, a run or a corpus is: parameters, arithmetic, tokenizer, history",
     "doctor": "is this machine sound, and this corpus, and this model? gpt-kit doctor runs/a --data data/book",
     "merge": "a model trained with LoRA -> one that needs no base: gpt-kit merge runs/a-lora runs/a-merged",
+    "export": "a model -> one GGUF file for llama.cpp: gpt-kit export runs/a model.gguf --type q8_0",
     "report": "runs side by side: one page with curves, scores, hashes and commands: gpt-kit report runs/*",
     "import": "published weights -> a folder of ours: gpt-kit import SRC DST",
 }
