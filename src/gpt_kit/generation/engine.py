@@ -278,8 +278,8 @@ def _biased(logits: Tensor, rows: Sequence[_Running]) -> Tensor:
         return logits
     logits = logits.clone()
     for row, running in zip(logits, rows, strict=True):
-        for token, bias in running.request.bias.items():
-            row[token] += bias
+        if bias := running.request.bias:
+            row[list(bias)] += torch.tensor(list(bias.values()), device=row.device)
     return logits
 
 

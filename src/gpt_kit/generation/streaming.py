@@ -52,7 +52,8 @@ class TextStream:
 
     def __init__(self, tokenizer: Tokenizer, prompt_ids: Sequence[int], stop: Sequence[str] = ()) -> None:
         self._tokenizer, self._context = tokenizer, list(prompt_ids)
-        self._stop = [text for text in stop if text]
+        self.stop = [text for text in stop if text]
+        """What ends the text. It may be set when a part of the text, an echoed prompt, is through already."""
         self._pending: list[int] = []  # ids of half a character
         self._held = ""  # the last characters, which may be the beginning of a stop string
         self.stopped_by: str | None = None
@@ -76,18 +77,23 @@ class TextStream:
         rest, self._held = self._held, ""
         return shown + rest
 
+    @property
+    def num_held(self) -> int:
+        """Characters that are whole but not shown yet."""
+        return len(self._held)
+
     def _decoded(self) -> str:
         before = self._tokenizer.decode(self._context)
         return self._tokenizer.decode(self._context + self._pending)[len(before) :] if self._pending else ""
 
     def _shown(self, piece: str) -> str:
         text = self._held + piece
-        found = [(position, string) for string in self._stop if (position := text.find(string)) >= 0]
+        found = [(position, string) for string in self.stop if (position := text.find(string)) >= 0]
         if found:
             position, self.stopped_by = min(found)
             self._held = ""
             return text[:position]
-        longest = max((n for string in self._stop for n in range(1, len(string)) if text.endswith(string[:n])), default=0)
+        longest = max((n for string in self.stop for n in range(1, len(string)) if text.endswith(string[:n])), default=0)
         self._held = text[len(text) - longest :]
         return text[: len(text) - longest]
 

@@ -82,6 +82,14 @@ class Tokenizer(ABC):
                 raise self._no_such_id(extreme)
         return self._decode(whole)
 
+    def token_bytes(self, token: int) -> bytes | None:
+        """The bytes of one token, which may be a part of a character; None where they depend on its neighbours (GPT-1's spaces).
+
+        Raises: TokenizerError for an id outside the vocabulary.
+        """
+        text = self.decode([token])
+        return text.encode() if self.decode([token, token]) == text + text else None
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hexadecimal) over everything that decides text <-> ids; ids are only worth something beside it."""

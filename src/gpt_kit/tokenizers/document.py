@@ -23,6 +23,7 @@ Merge = tuple[str, str]
 _PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 _OTHERS = [byte for byte in range(256) if byte not in _PRINTABLE]
 BYTE_TO_CHARACTER = {**{b: chr(b) for b in _PRINTABLE}, **{b: chr(0x100 + i) for i, b in enumerate(_OTHERS)}}
+BYTE_OF_CHARACTER = {character: byte for byte, character in BYTE_TO_CHARACTER.items()}
 ANY_CHARACTER = r"[\s\S]"
 CHAT_TEMPLATE_FILE = "chat_template.jinja"
 

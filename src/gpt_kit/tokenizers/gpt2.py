@@ -113,6 +113,13 @@ class TiktokenTokenizer(Tokenizer):
             known = {*self._encoding._mergeable_ranks.values(), *self.special_tokens.values()}
             raise self._no_such_id(next(number for number in ids if number not in known)) from None
 
+    def token_bytes(self, token: int) -> bytes:
+        """As the base class says."""
+        try:
+            return self._encoding.decode_single_token_bytes(token)
+        except (KeyError, OverflowError):
+            raise self._no_such_id(token) from None
+
     def _is_ordinary(self, name: str) -> bool:
         return name.encode() in self._encoding._mergeable_ranks
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt_kit.errors import TokenizerError
 from gpt_kit.tokenizers.base import END_OF_TEXT, Tokenizer, well_formed
-from gpt_kit.tokenizers.document import content_digest, special_tokens_of
+from gpt_kit.tokenizers.document import BYTE_OF_CHARACTER, content_digest, special_tokens_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,6 +50,7 @@ class HuggingFaceTokenizer(Tokenizer):
         self.vocab_size = max(numbers, default=-1) + 1
         self._holes = set(range(self.vocab_size)).difference(numbers)
         self.end_of_text_id = self.special_tokens.get(self.roles.get("eos_token", END_OF_TEXT))
+        self._is_byte_level = (document["decoder"] or {}).get("type") == "ByteLevel"
         model = document["model"]
         is_gpt1 = model.get("end_of_word_suffix") and content_digest(document) == GPT1_CONTENT_DIGEST
         self.name = "gpt1" if is_gpt1 else str(model["type"]).lower()
@@ -86,6 +87,14 @@ class HuggingFaceTokenizer(Tokenizer):
         if self._holes and (missing := self._holes.intersection(ids)):
             raise self._no_such_id(min(missing))
         return self._tokenizer.decode(ids, skip_special_tokens=False)
+
+    def token_bytes(self, token: int) -> bytes | None:
+        """As the base class says; a byte-level vocabulary spells its bytes."""
+        text = self.decode([token])
+        spelling = self._tokenizer.id_to_token(token) or ""
+        if not self._is_byte_level or token in self._tokenizer.get_added_tokens_decoder():
+            return super().token_bytes(token) if "\ufffd" not in text else None
+        return bytes(BYTE_OF_CHARACTER[character] for character in spelling)
 
     def _is_ordinary(self, name: str) -> bool:
         # A mark that lies in the vocabulary without being declared, such as <pad>, may become special under its old id.

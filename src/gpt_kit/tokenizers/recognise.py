@@ -17,7 +17,7 @@ from typing import Any
 from gpt_kit.tokenizers.base import Tokenizer
 from gpt_kit.tokenizers.document import (
     ANY_CHARACTER,
-    BYTE_TO_CHARACTER,
+    BYTE_OF_CHARACTER,
     Document,
     combined_fingerprint,
     content_digest,
@@ -26,8 +26,6 @@ from gpt_kit.tokenizers.document import (
 from gpt_kit.tokenizers.gpt2 import CONTENT_DIGEST, byte_pair_tokenizer, gpt2_tokenizer
 from gpt_kit.tokenizers.huggingface import HuggingFaceTokenizer
 from gpt_kit.tokenizers.simple import ByteTokenizer, CharacterTokenizer
-
-_BYTE_OF = {character: byte for byte, character in BYTE_TO_CHARACTER.items()}
 
 
 def recognised(document: Document, roles: Mapping[str, str]) -> Tokenizer:
@@ -64,7 +62,7 @@ def _candidates(document: Document, content: str) -> Iterator[Tokenizer]:
 def _ranks(vocab: Mapping[str, int], special_tokens: Mapping[str, int]) -> dict[bytes, int]:
     """Token -> id for a whole byte-level vocabulary; empty when some token is not spelled in its alphabet, or a byte is missing."""
     try:
-        ranks = {bytes([_BYTE_OF[c] for c in token]): number for token, number in vocab.items() if token not in special_tokens}
+        ranks = {bytes([BYTE_OF_CHARACTER[c] for c in token]): number for token, number in vocab.items() if token not in special_tokens}
     except KeyError:
         return {}
     return ranks if all(bytes([byte]) in ranks for byte in range(256)) else {}

@@ -93,6 +93,12 @@ class ByteTokenizer(Tokenizer):
     def _decode(self, ids: list[int]) -> str:
         return b"".join([self._pieces[number] for number in ids]).decode(errors="replace")
 
+    def token_bytes(self, token: int) -> bytes:
+        """As the base class says."""
+        if not 0 <= token < self.vocab_size:
+            raise self._no_such_id(token)
+        return self._pieces[token]
+
     def _is_ordinary(self, name: str) -> bool:
         return len(name.encode()) == 1
 
