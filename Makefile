@@ -1,8 +1,8 @@
-# make demo | test | check | bench. Everything runs in .venv, which is made when it is needed.
+# make demo | test | check | bench | space. Everything runs in .venv, which is made when it is needed.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench space clean
 
 demo: .venv/demo
 	$(BIN)/gpt-kit quickstart
@@ -27,6 +27,13 @@ bench: .venv/dev
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt trl
 	$(BIN)/python benchmarks/finetune_cpu.py
+
+# A folder to push to a Hugging Face Space as it is: hf upload NAME/gpt-kit build/space . --repo-type space
+space:
+	rm -rf build/space
+	mkdir -p build/space
+	cp -r space/. src pyproject.toml constraints.txt LICENSE build/space
+	find build/space -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
