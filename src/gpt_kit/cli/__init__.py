@@ -23,6 +23,7 @@ VERBS = {
     "eval": "model + tasks -> figures with standard errors: gpt-kit eval runs/a --tasks perplexity --data valid.txt",
     "chat": "talk with a model that was taught to answer: gpt-kit chat runs/chat",
     "serve": "a model behind OpenAI's HTTP interface: gpt-kit serve runs/chat --port 8000",
+    "studio": "runs, chat, completion and a look inside a model, in the browser: gpt-kit studio runs",
     "info": "what a model, a run or a corpus is: parameters, arithmetic, tokenizer, history",
     "doctor": "is this machine sound, and this corpus, and this model? gpt-kit doctor runs/a --data data/book",
     "merge": "a model trained with LoRA -> one that needs no base: gpt-kit merge runs/a-lora runs/a-merged",
