@@ -22,6 +22,7 @@ from gpt_kit.generation.engine import Engine
 from gpt_kit.model import GPTModel
 from gpt_kit.serving.app import Service, create_app
 from gpt_kit.serving.connection import BoundedConnection
+from gpt_kit.serving.errors import ApiError
 from gpt_kit.serving.guard import Guard, Traffic
 from gpt_kit.serving.limits import ServerLimits
 from gpt_kit.serving.metrics import Metrics
@@ -62,7 +63,7 @@ class DrainingServer(uvicorn.Server):
             timeout_graceful_shutdown=SECONDS_TO_LET_GO,
         )
         super().__init__(config)
-        self._traffic, self._drain_seconds = service.traffic, limits.drain_seconds
+        self._traffic, self._worker, self._drain_seconds = service.traffic, service.worker, limits.drain_seconds
         self._draining_since = 0.0
 
     def drain(self) -> None:
@@ -82,8 +83,10 @@ class DrainingServer(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """As uvicorn, ten times a second."""
         if self._traffic.is_draining:
-            is_over = time.monotonic() - self._draining_since > self._drain_seconds
-            self.should_exit = self.should_exit or not self._traffic.num_active or is_over
+            if time.monotonic() - self._draining_since > self._drain_seconds:
+                self._worker.give_up(ApiError(503, "the server has stopped before this was whole", code="draining"))
+                self.should_exit = True
+            self.should_exit = self.should_exit or not self._traffic.num_active
         return await super().on_tick(counter)
 
 
@@ -102,12 +105,17 @@ def serve(server: DrainingServer, listener: socket.socket, name: str) -> None:
 
 def bind(host: str, port: int) -> socket.socket:
     """A socket that is bound but not yet listening: nobody can connect before the model is there. Raises: InputError."""
+    if not 0 <= port < 1 << 16:
+        raise InputError(f"--port must be from 0 (any free one) to 65535; got {port}")
+    listener = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
+        if listener is not None:
+            listener.close()
         raise InputError(f"{host}:{port} cannot be listened on ({error}). Choose another --host or --port") from None
     return listener
 

@@ -57,6 +57,7 @@ class Worker:
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._owners: dict[int, tuple[Ticket, int]] = {}  # engine's number -> whose; the thread's alone
         self._thread = threading.Thread(target=self._work, name="gpt-kit engine", daemon=True)
+        self._tickets: set[Ticket] = set()  # with choices that have not ended; the event loop's alone
         self._seconds_per_choice = 1.0
         self.num_outstanding = 0
         """Choices that run or wait."""
@@ -90,6 +91,7 @@ class Worker:
                 headers={"Retry-After": str(self._retry_after_seconds(len(requests)))},
             )
         ticket = Ticket(len(requests))
+        self._tickets.add(ticket)
         self.num_outstanding += len(requests)
         self._commands.put(lambda: self._enter(ticket, requests))
         return ticket
@@ -98,9 +100,20 @@ class Worker:
         """Give up one choice, or all that have not ended. What has ended already is left as it is."""
         given_up = ticket.open.copy() if choice is None else ticket.open & {choice}
         if given_up:
-            ticket.open -= given_up
-            self.num_outstanding -= len(given_up)
+            self._close(ticket, given_up)
             self._commands.put(lambda: self._leave(ticket, given_up))
+
+    def give_up(self, error: ApiError) -> None:
+        """Cancel everything; whoever waits is told `error`."""
+        for ticket in list(self._tickets):
+            self.cancel(ticket)
+            ticket.arrived.put_nowait(error)
+
+    def _close(self, ticket: Ticket, choices: set[int]) -> None:
+        ticket.open -= choices
+        self.num_outstanding -= len(choices)
+        if not ticket.open:
+            self._tickets.discard(ticket)
 
     def _retry_after_seconds(self, wanted: int) -> int:
         """About when so many choices will have ended, from 1 to 60."""
@@ -111,14 +124,12 @@ class Worker:
             if choice not in ticket.open:  # cancelled meanwhile
                 continue
             if event.end is not None:
-                ticket.open.discard(choice)
-                self.num_outstanding -= 1
+                self._close(ticket, {choice})
                 self._seconds_per_choice += 0.1 * (time.monotonic() - ticket.started_at - self._seconds_per_choice)
             ticket.arrived.put_nowait((choice, event))
 
     def _fail(self, ticket: Ticket, error: Exception) -> None:
-        self.num_outstanding -= len(ticket.open)
-        ticket.open.clear()
+        self._close(ticket, ticket.open.copy())
         ticket.arrived.put_nowait(error)
 
     # What follows runs in the thread.
