@@ -43,7 +43,7 @@ def test_200_who_go_away_free_their_slots_within_a_step(start: Start) -> None:
         served.wait(lambda: served.engine.is_idle)
         assert served.engine.num_steps <= steps + 1
         assert served.complete("abc", max_tokens=4, logit_bias=LETTERS)["choices"] == before
-        assert served.service.traffic.num_active == 0 and not any(served.service.worker._owners)
+        served.wait(lambda: served.service.traffic.num_active == 0 and not served.service.worker._owners)
 
 
 def test_100_at_once_are_answered_or_refused(start: Start) -> None:
