@@ -27,7 +27,7 @@ class ServerLimits:
     """Time for which an idle connection is kept; longer than a load balancer's own, so that it does not meet a closed one."""
     write_seconds: float = 60.0
     """Time for which a client may leave its answer unread; then the connection is closed."""
-    drain_seconds: float = 60.0
+    drain_seconds: float = 50.0
     """Time to finish what is running after SIGTERM or Ctrl-C; what is left then is broken off."""
 
     def __post_init__(self) -> None:
