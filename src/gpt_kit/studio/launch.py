@@ -41,6 +41,7 @@ DARK = {
 def start(root: Path, *, device: str, host: str, port: int, open_browser: bool, share: bool) -> None:
     """Serve until Ctrl-C. Raises: MissingExtraError without Streamlit, ConfigError for a port in use or a host that lets others in."""
     try:
+        from streamlit import net_util
         from streamlit.web import bootstrap
     except ImportError:
         raise MissingExtraError("streamlit", "studio", "the studio") from None
@@ -50,7 +51,9 @@ def start(root: Path, *, device: str, host: str, port: int, open_browser: bool, 
             "If that is what you want, add --share"
         )
     check_port(host, port)
+    net_util.get_external_ip = _nobody  # which would ask a host elsewhere who we are, as soon as a page of another origin knocks
     options = SETTINGS | {"server.address": host, "server.port": port, "server.headless": not open_browser}
+    options |= {"server.allowedHosts": [] if share else list(LOOPBACK)}  # no other name may lead a browser here (DNS rebinding)
     options |= {f"theme.light.{name}": value for name, value in LIGHT.items()} | {
         f"theme.dark.{name}": value for name, value in DARK.items()
     }
@@ -67,3 +70,7 @@ def check_port(host: str, port: int) -> None:
             pass
     except OSError as error:
         raise ConfigError(f"{host}:{port} cannot be listened on ({error.strerror or error}). Another studio? Choose a --port") from None
+
+
+def _nobody() -> None:
+    """No address of ours is known outside."""

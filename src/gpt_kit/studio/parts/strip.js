@@ -98,6 +98,7 @@ export default function ({ parentElement, data, setTriggerValue }) {
       if (rival.far) make("div", "gap", "⋮", panel);
       const row = make("button", own ? "rival own" : "rival", undefined, panel);
       row.type = "button";
+      row.title = `id ${rival.id}`;
       const bar = make("span", "bar", undefined, row);
       bar.style.width = `${Math.max(0.5, 100 * rival.p)}%`;
       bar.style.background = shade(rival.p);
