@@ -66,7 +66,7 @@ PICTURES = {
     "chat": (chat, "chat", 820),
     "complete": (complete, "complete", 860),
     "inside": (inside, "inside", 860),
-    "lens": (lens, "inside", 860),
+    "lens": (lens, "inside", 920),
     "norms": (norms, "inside", 1060),
     "compare": (compare, "compare", 1180),
     "tokens": (tokens, "tokens", 900),

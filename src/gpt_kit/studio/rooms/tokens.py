@@ -47,7 +47,8 @@ def show(studio: Studio) -> None:
     pieces = pieces_of(tokenizer, ids[:MOST_TOKENS])
     cut_strip([(number, piece, note(piece)) for number, piece in zip(ids, pieces, strict=False)], key="cut")
     st.subheader("The same text by each of them", anchor=False)
-    st.dataframe(beside(tokenizers, text), hide_index=True, width="stretch")
+    columns = {name: st.column_config.NumberColumn(format="localized") for name in ("vocabulary", "tokens")}
+    st.dataframe(beside(tokenizers, text), hide_index=True, width="stretch", column_config=columns)
 
 
 def available(folder: RunsFolder) -> dict[str, Callable[[], Tokenizer]]:
