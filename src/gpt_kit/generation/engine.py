@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gpt_kit.errors import InputError
-from gpt_kit.generation.decoder import Decoder, MakeLinear, exact_linear
+from gpt_kit.generation.decoder import Decoder, exact_linear
+from gpt_kit.generation.quantize import check_int8, int8_linear
 from gpt_kit.generation.sampling import GREEDY, Noise, Sampling
 from gpt_kit.model import GPTModel
 
@@ -97,11 +98,12 @@ class Engine:
         slots: int = 8,
         context: int | None = None,
         capacity: int | None = None,
-        make_linear: MakeLinear = exact_linear,
+        int8: bool = False,
     ) -> None:
         """`context`: how far back the model looks; a longer text goes on from its end. `capacity`: tokens that a slot can hold.
+        `int8`: linear layers in int8 (quantize.py).
 
-        Raises: InputError for less than one slot, or a context that the model does not have.
+        Raises: InputError for less than one slot, or a context that the model does not have; ConfigError where int8 is not to be had.
         """
         longest = model.config.max_position_embeddings
         self.context = longest if context is None else context
@@ -110,8 +112,11 @@ class Engine:
         if not 1 <= self.context <= longest:
             raise InputError(f"a context of {context} tokens was asked for; this model's reaches from 1 to {longest}")
         self.model = model
-        self._decoder = Decoder(model, slots, min(self.context, capacity or self.context), make_linear)
-        self._is_exact = make_linear is exact_linear and model.head_weight.dtype is torch.float32
+        if int8:
+            check_int8(model.device)
+        linear = int8_linear if int8 else exact_linear
+        self._decoder = Decoder(model, slots, min(self.context, capacity or self.context), linear, round_cache=int8)
+        self._is_exact = not int8 and model.head_weight.dtype is torch.float32
         self._held: list[list[int]] = [[] for _ in range(slots)]  # what each slot's memory is of
         self._running: dict[int, _Running] = {}  # by slot
         self._waiting: deque[_Running] = deque()
