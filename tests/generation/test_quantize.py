@@ -60,7 +60,7 @@ def test_the_compiled_attention_over_rounded_keys_is_the_plain_one(generator: to
 
 
 def test_the_engine_writes_nearly_the_same(tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel]) -> None:
-    """Several requests at once; every log-probability of a given text within 0.05 of float32's."""
+    """Several requests at once; what a text loses is within a hundredth of what it loses in float32."""
     model = random_model(tiny_config(n_embd=63, tie_word_embeddings=False), std=0.1)
     texts = [[1, 2, 3, 4, 5, 6, 7], [9, 8, 7], [30, 20, 10, 0, 5]]
 
@@ -74,7 +74,8 @@ def test_the_engine_writes_nearly_the_same(tiny_config: Callable[..., ModelConfi
         return found
 
     exact, rounded = scores(False), scores(True)
-    assert rounded == pytest.approx(exact, abs=0.05) and rounded != exact
+    assert sum(rounded) == pytest.approx(sum(exact), rel=0.01) and rounded != exact
+    assert rounded == pytest.approx(exact, abs=0.1)
 
 
 def test_where_there_is_no_int8_it_says_so() -> None:
