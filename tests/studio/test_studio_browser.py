@@ -25,12 +25,17 @@ PATIENCE = 60_000  # milliseconds
 
 
 @pytest.fixture(scope="module")
-def address(runs_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def hostile_folder(runs_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = shutil.copytree(runs_folder, tmp_path_factory.mktemp("hostile") / "runs")
     (root / "story").rename(root / f"story {HURT.replace('/', '')} **bold**")
+    return root
+
+
+@pytest.fixture(scope="module")
+def address(hostile_folder: Path) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    words = ["-m", "gpt_kit", "studio", str(root), "--port", str(port), "--no-open-browser", "--device", "cpu"]
+    words = ["-m", "gpt_kit", "studio", str(hostile_folder), "--port", str(port), "--no-open-browser", "--device", "cpu"]
     process = subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
     try:
         _wait_for(f"http://127.0.0.1:{port}/_stcore/health", process)
@@ -136,6 +141,19 @@ def test_chat_shows_text_as_text(page, address):
     said = page.locator("[data-testid=stChatMessage]").first
     assert said.locator("img, strong").count() == 0
     assert f"{HURT} **b**" in said.inner_text()
+
+
+def test_a_run_is_followed_while_it_writes(page, address, hostile_folder):
+    """Nobody touches the page, and what the run writes appears."""
+    run = hostile_folder / "talk"
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write('{"step": 11, "tokens_seen": 550, "train/loss": 3.5}\n')
+    go(page, address, "")
+    assert page.get_by_text("validation loss 0.500").count() == 1
+    with open(run / "samples.md", "a") as file:
+        file.write(f"## step 12, validation loss 0.400\n\n````text\nnew words {HURT}\n````\n\n")
+    page.get_by_text("validation loss 0.400").wait_for()
+    assert page.get_by_text(f"new words {HURT}").count() == 1
 
 
 @pytest.mark.parametrize("path", ["/../../../etc/passwd", "/app/static/../../etc/passwd", "/media/..%2f..%2fetc%2fpasswd", "/config.toml"])

@@ -34,12 +34,14 @@ def show(studio: Studio) -> None:
     chosen = st.multiselect("Runs", list(runs), key=key, label_visibility="collapsed", placeholder="Choose runs")
     places = [runs[name] for name in chosen]
     follows = any(is_running(read_history(studio.folder, place)) for place in places)
-    st.fragment(_curves, run_every=EVERY_SECONDS if follows else None)(studio, places, list(runs))
+    st.fragment(_curves, run_every=EVERY_SECONDS if follows else None)(studio, places, list(runs), follows)
 
 
-def _curves(studio: Studio, places: list[Place], names: list[str]) -> None:
+def _curves(studio: Studio, places: list[Place], names: list[str], follows: bool) -> None:
     """All that changes while a run goes on."""
     facts = [read_history(studio.folder, place) for place in places]
+    if follows and not any(map(is_running, facts)):
+        st.rerun()  # the last one has ended: there is nothing to follow any more
     if not facts:
         st.caption("Choose a run above.")
         return
