@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -79,11 +80,17 @@ def model(tokenizer: Tokenizer, random_model: Callable[..., GPTModel], tiny_conf
 
 
 @pytest.fixture(scope="session")
-def start(model: GPTModel, tokenizer: Tokenizer) -> Callable[..., contextlib.AbstractContextManager[Served]]:
+def start(start_with: Callable[..., Any], tokenizer: Tokenizer) -> Callable[..., contextlib.AbstractContextManager[Served]]:
     """`with start(slots=…, keys=…) as served:` a server with these limits."""
+    return functools.partial(start_with, tokenizer)
+
+
+@pytest.fixture(scope="session")
+def start_with(model: GPTModel) -> Callable[..., contextlib.AbstractContextManager[Served]]:
+    """The same, with a tokenizer of one's own."""
 
     @contextlib.contextmanager
-    def started(*, keys: tuple[str, ...] = (), pause_seconds: float = 0.0, **limits: Any) -> Iterator[Served]:
+    def started(tokenizer: Tokenizer, *, keys: tuple[str, ...] = (), pause_seconds: float = 0.0, **limits: Any) -> Iterator[Served]:
         bounds = ServerLimits(**limits)
         engine = PacedEngine(model, slots=bounds.slots)
         engine.pause_seconds = pause_seconds

@@ -16,6 +16,10 @@ import httpx2
 import openai
 import pytest
 
+from gpt_kit.model import GPTModel
+from gpt_kit.tokenizers import Tokenizer
+from gpt_kit.tokenizers.simple import ByteTokenizer
+
 Start = Callable[..., contextlib.AbstractContextManager[Any]]
 LETTERS = {str(token): -100 for token in range(128, 259)}  # banned: what is left never ends a text
 
@@ -74,6 +78,30 @@ def test_more_choices_than_there_are_places_are_no_question_of_time(start: Start
             refused = served.post("/v1/completions", {"model": "tiny", "prompt": "a", **settings})
             assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
         assert len(served.complete(["a"] * 5)["choices"]) == 5
+
+
+def test_a_stop_string_ends_the_computing_too(start: Start) -> None:
+    """Of 90 tokens that were allowed the engine computes those up to the stop string, and a few while the word goes round."""
+    with start(slots=2, pause_seconds=0.02) as served:
+        text = served.complete("abc", max_tokens=12, logit_bias=LETTERS)["choices"][0]["text"]
+        steps = served.engine.num_steps
+        served.complete("abc", max_tokens=90, logit_bias=LETTERS, stop=text[9:12])
+        assert served.engine.num_steps - steps < 25
+
+
+def test_ids_that_the_tokenizer_lacks_are_never_drawn(
+    model: GPTModel, tokenizer: Tokenizer, start_with: Callable[..., contextlib.AbstractContextManager[Any]]
+) -> None:
+    """A model with a larger vocabulary than its tokenizer, as a padded one of elsewhere, and a temperature at which all are likely."""
+    small = ByteTokenizer()
+    assert small.vocab_size < tokenizer.vocab_size == model.config.vocab_size
+    with start_with(small) as served:
+        for seed in range(4):
+            answer = served.complete("abc", max_tokens=90, temperature=2, seed=seed, n=4, logprobs=5, logit_bias={"256": -100})
+            assert answer["usage"]["completion_tokens"] == 360
+        assert served.post("/v1/completions", {"model": "tiny", "prompt": [257]}).status_code == 400
+        chat = served.post("/v1/chat/completions", {"model": "tiny", "messages": [{"role": "user", "content": "a"}]})
+        assert (chat.status_code, chat.json()["error"]["param"]) == (400, "messages")
 
 
 def worst(served: Any, requests: int) -> float:
