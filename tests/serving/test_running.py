@@ -80,9 +80,10 @@ def long_model(
     return folder
 
 
-def test_sigterm_ends_the_command_after_its_answers(long_model: Path) -> None:
+@pytest.mark.parametrize("words", [[], ["--int8"]], ids=["float32", "int8"])
+def test_sigterm_ends_the_command_after_its_answers(long_model: Path, words: list[str]) -> None:
     """`gpt-kit serve` as a process: a stream of 1,500 tokens that runs when SIGTERM comes is whole, and the exit code is 0."""
-    command = [sys.executable, "-m", "gpt_kit", "serve", str(long_model), "--port", "0", "--device", "cpu"]
+    command = [sys.executable, "-m", "gpt_kit", "serve", str(long_model), "--port", "0", "--device", "cpu", *words]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env={**os.environ}) as process:
         assert process.stderr is not None
         try:

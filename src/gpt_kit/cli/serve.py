@@ -28,6 +28,8 @@ class ServeArguments(ServerLimits):
     """Listen where other machines can reach it although there is no key."""
     name: str = ""
     """What requests call the model; empty: the last part of MODEL."""
+    int8: bool = False
+    """Compute in int8, on an x86 CPU: faster, a little less exact."""
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:N or mps."""
 
@@ -55,7 +57,7 @@ def main(words: Sequence[str]) -> None:
     listener = bind(arguments.host, arguments.port)
     tokenizer = load_tokenizer(folder)
     model = GPTModel.from_pretrained(folder).to(device)
-    engine = Engine(model, slots=arguments.slots)
+    engine = Engine(model, slots=arguments.slots, int8=arguments.int8)
     name = arguments.name or Path(arguments.model).resolve().name
     service = build_service(engine, model, tokenizer, name, arguments)
     serve(DrainingServer(service, arguments, keys), listener, name)
