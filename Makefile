@@ -25,8 +25,9 @@ bench: .venv/dev
 	$(BIN)/python benchmarks/plan_against_run.py
 	$(BIN)/python benchmarks/step_memory.py
 	$(BIN)/python benchmarks/evaluation.py
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt trl
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt trl ctranslate2
 	$(BIN)/python benchmarks/finetune_cpu.py
+	$(BIN)/python benchmarks/decode_cpu.py
 
 # A folder to push to a Hugging Face Space as it is: hf upload NAME/gpt-kit build/space . --repo-type space
 space:

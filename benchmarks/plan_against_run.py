@@ -69,7 +69,7 @@ def in_a_child(what: str, words: list[str], verbose: bool, busy: bool) -> tuple[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--text", required=True, type=Path, help="a text of a megabyte or so")
+    parser.add_argument("--text", default="python-docs", help="a text of a megabyte or so")
     parser.add_argument("--only", choices=list(CASES), action="append", help="one case, or several")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--busy", action="store_true", help="one thread, and processor time: for a machine with other work")
@@ -81,7 +81,14 @@ def main() -> None:
     for case in arguments.only or CASES:
         with tempfile.TemporaryDirectory() as folder:
             words = CASES[case].format(root=ROOT).split()
-            words += ["--data", str(arguments.text.resolve()), "--training.device", arguments.device, "--out", f"{folder}/run"]
+            words += [
+                "--data",
+                str(Path(arguments.text).resolve()) if Path(arguments.text).exists() else arguments.text,
+                "--training.device",
+                arguments.device,
+                "--out",
+                f"{folder}/run",
+            ]
             load = os.getloadavg()[0]
             memory, seconds = in_a_child("plan", words, arguments.verbose, arguments.busy)
             used, taken = in_a_child("train", words, arguments.verbose, arguments.busy)
