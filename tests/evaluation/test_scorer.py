@@ -14,6 +14,7 @@ from torch import Tensor
 from gpt_kit.config import ModelConfig
 from gpt_kit.errors import InputError
 from gpt_kit.evaluation import Request, Score, Scorer, scorer, token_trees
+from gpt_kit.evaluation.int8_scorer import Int8Scorer
 from gpt_kit.evaluation.token_trees import grow_trees
 from gpt_kit.model import GPTModel
 from gpt_kit.runtime import choose_precision
@@ -135,6 +136,18 @@ def test_in_bf16_the_tree_is_the_same(model: GPTModel) -> None:
     rounded = Scorer(model=model, precision=choose_precision("bf16", torch.device("cpu"))).score(QUESTIONS)
     for score, request in zip(rounded, QUESTIONS, strict=True):
         assert score.log_likelihood == pytest.approx(alone(model, request).log_likelihood, rel=0.05)
+
+
+def test_in_int8_what_is_scored_loses_a_little(tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel]) -> None:
+    """The same places and tokens as in float32: the sum is near, and not the same."""
+    model = random_model(tiny_config(n_embd=63), std=0.1)
+    found = Int8Scorer(model=model).score(QUESTIONS)
+    for score, request in zip(found, QUESTIONS, strict=True):
+        expected = alone(model, request).log_likelihood
+        assert score.log_likelihood == pytest.approx(expected, rel=0.03) and score.log_likelihood != expected
+    (first,) = Scorer(model=model, precision=FLOAT32).score([Request([1, 2], [3])])
+    greedy = next(token for token in range(61) if alone(model, Request([1, 2], [token])).is_greedy)
+    assert Int8Scorer(model=model).score([Request([1, 2], [greedy])])[0].is_greedy and not first.is_greedy
 
 
 @pytest.mark.parametrize("request_", [Request([], [1]), Request([1], []), Request([1], list(range(12)))])

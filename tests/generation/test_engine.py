@@ -140,6 +140,19 @@ def test_what_a_slot_still_holds_is_not_read_again(model: GPTModel, monkeypatch:
     ]
 
 
+def test_a_prompt_that_could_not_be_read_is_not_taken_for_held(model: GPTModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(model, slots=1)
+    request = Request(prompt=[1, 2, 3, 4], max_new_tokens=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(Decoder, "read", lambda *_: (_ for _ in ()).throw(MemoryError))
+        engine.submit(request)
+        with pytest.raises(MemoryError):
+            engine.step()
+    assert engine.is_idle
+    number = engine.submit(request)
+    assert ids_of(run(engine)[number]) == alone(model, request)
+
+
 def test_cancelled_requests_leave_at_once(model: GPTModel) -> None:
     engine = Engine(model, slots=1)
     first, second, third = (engine.submit(Request(prompt=[token], max_new_tokens=9)) for token in (1, 2, 3))

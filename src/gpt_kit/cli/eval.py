@@ -49,8 +49,8 @@ class EvalArguments:
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:N or mps."""
     precision: str = "float32"
-    """Of the matrix products: float32, tf32, bf16, fp16, or auto for the fastest that the device has. Others than float32 move the
-    last digits."""
+    """Of the matrix products: float32, tf32, bf16, fp16, int8 as of gpt-kit serve --int8, or auto for the fastest that training has.
+    Others than float32 move the last digits, and int8 those before."""
     out: str = ""
     """The file to add the figures to; empty means RUN/evaluations.jsonl for a run, and none for any other model."""
 
@@ -92,6 +92,7 @@ def main(words: Sequence[str]) -> None:
 
 def _runner(arguments: EvalArguments, folder: Path) -> TaskRunner:
     from gpt_kit.errors import ConfigError
+    from gpt_kit.evaluation.int8_scorer import Int8Scorer
     from gpt_kit.evaluation.scorer import Scorer
     from gpt_kit.evaluation.tasks import TaskRunner
     from gpt_kit.model import GPTModel
@@ -102,10 +103,11 @@ def _runner(arguments: EvalArguments, folder: Path) -> TaskRunner:
         if (value := getattr(arguments, name)) < least:
             raise ConfigError(f"--{name.replace('_', '-')} must be {least} or more; got {value}")
     device = choose_device(arguments.device)
-    precision = choose_precision(arguments.precision, device)
+    is_int8 = arguments.precision == "int8"
+    precision = choose_precision("float32" if is_int8 else arguments.precision, device)
     tokenizer = load_tokenizer(folder)
     model = GPTModel.from_pretrained(folder).to(device)
-    scorer = Scorer(model=model, precision=precision, batch_tokens=arguments.batch_tokens)
+    scorer = Int8Scorer(model=model) if is_int8 else Scorer(model=model, precision=precision, batch_tokens=arguments.batch_tokens)
     num_fewshot = None if arguments.num_fewshot < 0 else arguments.num_fewshot
     return TaskRunner(scorer=scorer, tokenizer=tokenizer, stride=arguments.stride, limit=arguments.limit, num_fewshot=num_fewshot)
 

@@ -191,9 +191,10 @@ class Engine:
         new.slot = source if goes_on else min(free, key=lambda slot: (len(self._held[slot]), slot))
         if known and new.slot != source:
             self._decoder.copy(source, new.slot, known)
-        self._running[new.slot] = new
-        self._held[new.slot] = window
-        return self._decoder.read(new.slot, window[known:], known)
+        self._held[new.slot] = window[:known]  # and no more, should memory run out now
+        hidden = self._decoder.read(new.slot, window[known:], known)
+        self._running[new.slot], self._held[new.slot] = new, window
+        return hidden
 
     def _read_on(self, going_on: Sequence[_Running]) -> Tensor:
         """Read the last token of each -> (B, C) hidden states, in their order."""
@@ -210,8 +211,9 @@ class Engine:
                 states[slot] = hidden[slot : slot + 1]
         for running in going_on:
             if running.slot not in fitting:  # every position is another one now: what the model can see is read again
-                self._held[running.slot] = running.ids[-self.context :]
-                states[running.slot] = self._decoder.read(running.slot, self._held[running.slot], 0)[-1:]
+                window, self._held[running.slot] = running.ids[-self.context :], []
+                states[running.slot] = self._decoder.read(running.slot, window, 0)[-1:]
+                self._held[running.slot] = window
         return torch.cat([states[running.slot] for running in going_on])
 
     def _events(self, rows: Sequence[_Running], logits: Tensor, prompt_scores: Mapping[int, tuple[TokenScore, ...]]) -> list[Event]:
