@@ -57,7 +57,7 @@ def test_a_full_disk_an_old_torch_and_too_many_threads_are_named(monkeypatch: py
     monkeypatch.setattr(torch, "__version__", "2.4.1+cpu")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
-    assert failed(tmp_path).keys() == {"free disk", "torch", "threads"}
+    assert failed(tmp_path).keys() == {"free disk", "write, flush, rename", "torch", "threads"}
 
 
 def test_bf16_that_is_slower_than_float32_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

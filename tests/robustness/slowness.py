@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -46,10 +47,12 @@ def slow_sample() -> None:
     """20 seconds: 100 tokens, none of which ends the text."""
     from gpt_kit.generation import Sampling
 
-    choose = Sampling.choose
+    scores = Sampling.scores
 
     def not_the_end(sampling: Sampling, *arguments: Any) -> Any:
-        return choose(sampling, *arguments).clamp(max=99)
+        found = scores(sampling, *arguments)
+        found[:, 100:] = -math.inf
+        return found
 
-    Sampling.choose = not_the_end  # type: ignore[method-assign]
-    _slowed(Sampling, "choose", 0.2)
+    Sampling.scores = not_the_end  # type: ignore[method-assign]
+    _slowed(Sampling, "scores", 0.2)

@@ -72,7 +72,7 @@ POINTS = {
     "in the middle of accumulation": StopPoint(GPTModel, "loss_sum", 13 * 3 + 2, in_training),
     "right before an evaluation": StopPoint(Optimizers, "step", 12, after=True),
     "in an evaluation": StopPoint(GPTModel, "loss_sum", 3 + 2, in_evaluation),
-    "in a sample": StopPoint(Sampling, "choose", 3),
+    "in a sample": StopPoint(Sampling, "scores", 3),
     "right after an evaluation": StopPoint(MetricsFile, "record", 2, of_evaluation, after=True),
     "in a save": StopPoint(safetensors.torch, "save_file", 3 + 2),
     "in the deletion of an old checkpoint": StopPoint(shutil, "rmtree", 1, of_a_whole_checkpoint),
