@@ -153,6 +153,13 @@ def test_a_prompt_that_could_not_be_read_is_not_taken_for_held(model: GPTModel, 
     assert ids_of(run(engine)[number]) == alone(model, request)
 
 
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_autocast_around_it_changes_nothing(model: GPTModel, use_cache: bool) -> None:
+    expected = list(generate_ids(model, [[1, 2], [3]], 6, use_cache=use_cache))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert list(generate_ids(model, [[1, 2], [3]], 6, use_cache=use_cache)) == expected
+
+
 def test_cancelled_requests_leave_at_once(model: GPTModel) -> None:
     engine = Engine(model, slots=1)
     first, second, third = (engine.submit(Request(prompt=[token], max_new_tokens=9)) for token in (1, 2, 3))

@@ -118,20 +118,19 @@ class HarnessModel(LM):  # type: ignore[misc]
         specials = set(self.tokenizer.special_tokens.values())
         written: list[list[int]] = [[] for _ in prompts]
         texts, open_rows = [""] * len(prompts), set(range(len(prompts)))
-        with self.scorer.precision.autocast():
-            steps = generate_ids(
-                self.scorer.model, prompts, settings["max_gen_toks"], sampling=sampling, stop_id=self.tokenizer.end_of_text_id, seed=0
-            )
-            for step in steps:
-                for row in list(open_rows):
-                    token = step[row]
-                    if token is not None and token not in specials:
-                        written[row].append(token)
-                        texts[row] = self.tokenizer.decode(written[row])
-                    if token is None or any(stop in texts[row] for stop in stops if stop):
-                        open_rows.remove(row)
-                if not open_rows:
-                    break
+        steps = generate_ids(
+            self.scorer.model, prompts, settings["max_gen_toks"], sampling=sampling, stop_id=self.tokenizer.end_of_text_id, seed=0
+        )
+        for step in steps:
+            for row in list(open_rows):
+                token = step[row]
+                if token is not None and token not in specials:
+                    written[row].append(token)
+                    texts[row] = self.tokenizer.decode(written[row])
+                if token is None or any(stop in texts[row] for stop in stops if stop):
+                    open_rows.remove(row)
+            if not open_rows:
+                break
         return [_before(text, stops) for text in texts]
 
 

@@ -89,7 +89,7 @@ class _Running:
 
 
 class Engine:
-    """A model that writes several texts at once."""
+    """A model that writes several texts at once, in the number format of its weights (or int8): autocast does not reach it."""
 
     def __init__(
         self,
@@ -167,7 +167,14 @@ class Engine:
         self._running = {slot: running for slot, running in self._running.items() if running.number != number}
 
     def step(self) -> list[Event]:
-        """One token for every request that runs, and the first one for those that join."""
+        """One token for every request that runs, and the first one for those that join.
+
+        Where memory runs out or the model fails, its error comes through: cancel what ran, for its text is then not in order.
+        """
+        with torch.autocast(self.model.device.type, enabled=False):  # packed weights have one format
+            return self._step()
+
+    def _step(self) -> list[Event]:
         rows = list(self._running.values())
         hidden = [self._read_on(rows)] if rows else []
         prompt_scores: dict[int, tuple[TokenScore, ...]] = {}
@@ -275,9 +282,11 @@ def plain_logits(model: GPTModel, ids: Sequence[int], context: int) -> Tensor:
     """(1, V) logits of the token after `ids`: the model's own forward pass over all that it can see, and nothing saved."""
     was_training = model.training
     model.eval()
-    hidden = model.hidden_states(torch.tensor([list(ids[-context:])], device=model.device))[:, -1]
+    with torch.autocast(model.device.type, enabled=False):
+        hidden = model.hidden_states(torch.tensor([list(ids[-context:])], device=model.device))[:, -1]
+        logits = F.linear(hidden, model.head_weight).float()
     model.train(was_training)
-    return F.linear(hidden, model.head_weight).float()
+    return logits
 
 
 def _biased(logits: Tensor, rows: Sequence[_Running]) -> Tensor:

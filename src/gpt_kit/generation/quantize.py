@@ -1,8 +1,8 @@
 """Linear layers in int8: a quarter of the memory to read for each token, which is what writing on a CPU waits for.
 
 Weights are rounded once, each output channel by its own scale; the rows of the input at each call, each by its own, so that no row
-depends on those beside it (Dettmers et al. 2022, section 3.1: vector-wise quantization). Products and sums are of whole numbers, by
-FBGEMM as torch ships it.
+is rounded to the size of those beside it (Dettmers et al. 2022, section 3.1: vector-wise quantization). Products and sums are of
+whole numbers, by FBGEMM as torch ships it.
 """
 
 from __future__ import annotations
