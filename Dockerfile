@@ -17,6 +17,8 @@ COPY src ./src
 RUN pip install -c constraints.txt '.[serve]'
 
 FROM python:3.11-slim
+# With a C compiler --int8 makes itself a kernel, several times as fast as doing without.
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 10001 --create-home gpt
 COPY --from=build /opt/gpt-kit /opt/gpt-kit
 ENV PATH=/opt/gpt-kit/bin:$PATH PYTHONUNBUFFERED=1

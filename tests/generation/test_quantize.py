@@ -11,13 +11,11 @@ import torch.nn.functional as F
 from gpt_kit.config import ModelConfig
 from gpt_kit.errors import ConfigError
 from gpt_kit.generation import Engine, Request
-from gpt_kit.generation.decoder import cached_attention, rounded_attention
 from gpt_kit.generation.quantize import check_int8, int8_linear
 from gpt_kit.model import GPTModel
 
 pytestmark = [
     pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines, reason="no FBGEMM here"),
-    pytest.mark.filterwarnings("ignore"),  # torch's compiler warns about itself
 ]
 
 
@@ -48,19 +46,13 @@ def test_zeros_stay_zeros() -> None:
     assert torch.equal(int8_linear(weight, torch.ones(4))(torch.randn(1, 8)), torch.ones(1, 4))
 
 
-def test_the_compiled_attention_over_rounded_keys_is_the_plain_one(generator: torch.Generator) -> None:
-    """Texts of other lengths in one batch; what lies behind a text's end does not count."""
-    for batch, capacity in ((1, 9), (3, 9), (3, 14)):
-        q = torch.randn(batch, 1, 2, 16, generator=generator)
-        keys, values = (torch.randn(batch, 2, capacity, 16, generator=generator).bfloat16() for _ in range(2))
-        positions = torch.randint(0, capacity, (batch, 1), generator=generator)
-        visible = (torch.arange(capacity) <= positions)[:, None, None]
-        expected = cached_attention(q, keys, values, positions, visible)
-        torch.testing.assert_close(rounded_attention(q, keys, values, positions, visible), expected, rtol=1e-5, atol=1e-5)
-
-
-def test_the_engine_writes_nearly_the_same(tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel]) -> None:
+@pytest.mark.parametrize("kernel", [True, False], ids=["int8.c", "FBGEMM"])
+def test_the_engine_writes_nearly_the_same(
+    kernel: bool, tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Several requests at once; what a text loses is within a hundredth of what it loses in float32."""
+    if not kernel:
+        monkeypatch.setattr("gpt_kit.generation.engine.int8_kernel", lambda _: None)
     model = random_model(tiny_config(n_embd=63, tie_word_embeddings=False), std=0.1)
     texts = [[1, 2, 3, 4, 5, 6, 7], [9, 8, 7], [30, 20, 10, 0, 5]]
 

@@ -12,8 +12,12 @@ from pathlib import Path
 
 import torch
 
+from gpt_kit.config.model import HEAD_WIDTH
 from gpt_kit.doctor.checks import Check
+from gpt_kit.errors import ConfigError
 from gpt_kit.files import write_atomically
+from gpt_kit.generation.int8_decoder import int8_kernel
+from gpt_kit.generation.quantize import check_int8
 from gpt_kit.runtime import can_compile, choose_device, choose_precision, describe_machine, free_memory
 
 OLDEST_TORCH = (2, 11)
@@ -33,6 +37,7 @@ def machine_checks(folder: Path) -> list[Check]:
         Check("number format", _number_format, "bf16 is slower here than float32: train with --training.precision float32"),
         Check("threads", _threads, "more threads than cores wait for one another: set OMP_NUM_THREADS to the number of cores, or unset it"),
         Check("compiler for torch.compile", _compiler, "install a C++ compiler (g++ or clang++), or train with --training.compile off"),
+        Check("int8, for writing", _int8, ""),
         Check("free memory", _memory, "end other programs, or take a smaller model; gpt-kit plan says what a run needs"),
         Check("free disk", partial(_disk, folder), "make room, or let --out name another disk"),
         Check("write, flush, rename", partial(_writing, folder), f"nothing can be kept in {folder}: let --out name another folder"),
@@ -96,6 +101,17 @@ def _compiler() -> tuple[bool, str]:
     """Needed only where compiling is the default: on CUDA."""
     found = can_compile()
     return found or choose_device().type != "cuda", "found" if found else "none, and none is needed on this device unless asked for"
+
+
+def _int8() -> tuple[bool, str]:
+    """Nothing needs it, so nothing is wrong without."""
+    try:
+        check_int8(torch.device("cpu"))
+    except ConfigError:
+        return True, "not on this CPU"
+    if int8_kernel(HEAD_WIDTH) is not None:
+        return True, "AVX-512 VNNI, all in one call"
+    return True, f"by FBGEMM, several times slower than with {'a C compiler' if torch.cpu._is_vnni_supported() else 'AVX-512 VNNI'}"
 
 
 def _memory() -> tuple[bool, str]:

@@ -18,6 +18,7 @@ from gpt_kit.config import ModelConfig, TrainingConfig
 from gpt_kit.data import Batch
 from gpt_kit.doctor.checks import Check
 from gpt_kit.files import MANIFEST, check_manifest
+from gpt_kit.generation import Engine, Request
 from gpt_kit.model import GPTModel, KVCache
 from gpt_kit.runtime import choose_precision
 from gpt_kit.training import Optimizers, optimizer_step
@@ -26,6 +27,7 @@ CPU = torch.device("cpu")
 TOLERANCE = 1e-4  # of the largest logit: float32 sums in another order differ by less
 PLACES = 8  # from which on a text is exchanged
 ROWS, LONGEST = 2, 48  # of the texts that are read; the context, where that is shorter
+WRITTEN = 8  # new tokens of a text
 SMALL: dict[str, Any] = {"vocab_size": 61, "max_position_embeddings": 24, "n_embd": 48, "n_head": 4, "n_layer": 2, "n_inner": 0}
 NO_DROPOUT: dict[str, Any] = dict.fromkeys(("embedding_dropout", "attention_dropout", "residual_dropout"), 0.0)
 FAMILIES: dict[str, ModelConfig] = {
@@ -53,6 +55,7 @@ def model_checks(name: str, make: Callable[[], GPTModel]) -> list[Check]:
         ("no token sees a later one", _causal, CODE),
         ("padding leaves no trace", _padding, CODE),
         ("cache gives the full pass", _cached, CODE),
+        ("the engine writes the likeliest", _written, CODE),
         ("saved and loaded, every bit", _saved, f"check the disk with gpt-kit doctor; else {CODE}"),
         ("a small one learns a batch by heart", _learns, CODE),
     ]
@@ -133,6 +136,22 @@ def _cached(model: GPTModel) -> tuple[bool, str]:
     ids = _ids(model.config)
     cache = KVCache(model.config, ROWS)
     return _compared(model(ids), torch.cat([model(ids[:, [place]], cache=cache) for place in range(ids.shape[1])], dim=1))
+
+
+def _written(model: GPTModel) -> tuple[bool, str]:
+    """Texts of other lengths at once by the engine, and each by full passes."""
+    engine, texts, expected = Engine(model, slots=ROWS), {}, []
+    for row, ids in enumerate(_ids(model.config).tolist()):
+        text = ids[: max(1, len(ids) - WRITTEN - row)]
+        texts[engine.submit(Request(prompt=text, max_new_tokens=WRITTEN, seed=0))] = list[int | None]()
+        for _ in range(WRITTEN):
+            text = [*text, int(model(torch.tensor([text[-len(ids) :]]))[0, -1].argmax())]
+        expected.append(text[-WRITTEN:])
+    while not engine.is_idle:
+        for event in engine.step():
+            texts[event.request].append(event.token)
+    wrong = sum(found != text for found, text in zip(texts.values(), expected, strict=True))
+    return not wrong, f"{WRITTEN} tokens of {ROWS} texts" + (f", of which {wrong} differ" if wrong else "")
 
 
 def _saved(model: GPTModel) -> tuple[bool, str]:

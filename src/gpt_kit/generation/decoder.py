@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +18,6 @@ from gpt_kit.model.adapted import weight_of
 from gpt_kit.model.block import TransformerBlock
 from gpt_kit.model.layers import LayerNorm
 from gpt_kit.model.positions import rotary_tables, rotate, sinusoids
-from gpt_kit.runtime import can_compile
 
 Layer = Callable[[Tensor], Tensor]
 MakeLinear = Callable[[Tensor, Tensor | None], Layer]
@@ -45,23 +43,17 @@ def exact_linear(weight: Tensor, bias: Tensor | None) -> Layer:
 class Decoder:
     """A model and `slots` texts of up to `capacity` tokens, of which it keeps keys and values (n_layer, slots, H, capacity, D).
 
-    The weights are those of this moment, with adapters merged. With `round_cache` keys and values are kept in bf16: half as much to read
-    for each token, which is worth it where a compiler is at hand to make a kernel that reads them so.
+    The weights are those of this moment, with adapters merged.
     """
 
-    def __init__(
-        self, model: GPTModel, slots: int, capacity: int, make_linear: MakeLinear = exact_linear, *, round_cache: bool = False
-    ) -> None:
+    def __init__(self, model: GPTModel, slots: int, capacity: int, make_linear: MakeLinear = exact_linear) -> None:
         config = model.config
         self.model, self.config, self.capacity = model, config, capacity
-        self._round_cache = round_cache and can_compile()
         shape = (config.n_layer, slots, config.n_head, capacity, config.head_width)
-        dtype = torch.bfloat16 if self._round_cache else model.head_weight.dtype
-        self._keys = torch.zeros(shape, device=model.device, dtype=dtype)
+        self._keys = torch.zeros(shape, device=model.device, dtype=model.head_weight.dtype)
         self._values = torch.zeros_like(self._keys)  # zeros, for what a mask rules out counts 0 times, and 0 times NaN is NaN
         self._embedding = weight_of(model.token_embedding)
-        attend = rounded_attention if self._round_cache else cached_attention
-        self._blocks = [_Block(block, config.n_head, make_linear, attend) for block in model.blocks if isinstance(block, TransformerBlock)]
+        self._blocks = [_Block(block, config.n_head, make_linear) for block in model.blocks if isinstance(block, TransformerBlock)]
         self._head = make_linear(model.head_weight, None)
 
     @torch.inference_mode()
@@ -109,39 +101,12 @@ class Decoder:
         return self.model.final_norm(x)  # type: ignore[no-any-return]  # the module itself: a stop request waits at its door
 
 
-def cached_attention(q: Tensor, keys: Tensor, values: Tensor, positions: Tensor, visible: Tensor | None) -> Tensor:
-    """q (B, T, H, D) looks at keys and values (B, H, S, D) -> (B, T, H, D). No mask: causal from the first key on, or all of them."""
-    del positions  # `visible` says it already
-    causal = visible is None and q.shape[1] > 1
-    mixed = F.scaled_dot_product_attention(q.transpose(1, 2), keys.to(q.dtype), values.to(q.dtype), attn_mask=visible, is_causal=causal)
-    return mixed.transpose(1, 2)
-
-
-def rounded_attention(q: Tensor, keys: Tensor, values: Tensor, positions: Tensor, visible: Tensor | None) -> Tensor:
-    """The same for keys and values in bf16, which one token for each text reads as they are."""
-    if q.shape[1] > 1:
-        return cached_attention(q, keys, values, positions, visible)
-    return _compiled_attention()(q, keys, values, positions)
-
-
-@cache
-def _compiled_attention() -> Callable[..., Tensor]:
-    return torch.compile(_one_query, dynamic=True)
-
-
-def _one_query(q: Tensor, keys: Tensor, values: Tensor, positions: Tensor) -> Tensor:
-    """q (B, 1, H, D) -> (B, 1, H, D); a text at `positions` (B, 1) sees the keys up to there."""
-    scores = (q[:, 0, :, None] * keys.float()).sum(dim=-1) / math.sqrt(q.shape[-1])  # (B, H, S)
-    scores = scores.masked_fill(torch.arange(keys.shape[2], device=q.device) > positions[:, :, None], -torch.inf)
-    return (scores.softmax(dim=-1)[..., None] * values.float()).sum(dim=2)[:, None]
-
-
 class _Block:
     """One transformer block, as a function."""
 
-    def __init__(self, block: TransformerBlock, n_head: int, make_linear: MakeLinear, attend: Callable[..., Tensor]) -> None:
+    def __init__(self, block: TransformerBlock, n_head: int, make_linear: MakeLinear) -> None:
         attention, feed_forward = block.attention, block.feed_forward
-        self.pre_norm, self.n_head, self.attend = block.pre_norm, n_head, attend
+        self.pre_norm, self.n_head = block.pre_norm, n_head
         self.attention_norm, self.feed_forward_norm = _norm(block.attention_norm), _norm(block.feed_forward_norm)
         layers = attention.qkv, attention.projection, feed_forward.expand, feed_forward.contract
         self.qkv, self.projection, self.expand, self.contract = (make_linear(weight_of(layer), layer.bias) for layer in layers)
@@ -156,14 +121,19 @@ class _Block:
         visible: Tensor | None,
         rotary: tuple[Tensor, Tensor] | None,
     ) -> Tensor:
-        """(B, T, C) -> (B, T, C); the new keys and values go to `where` in those of their slots (B, H, S, D)."""
+        """(B, T, C) -> (B, T, C); the new keys and values go to `where` in those of their slots (B, H, S, D).
+
+        Without `visible` each of the T sees what stands before it, and one sees all.
+        """
         qkv = self.qkv(self.attention_norm(x) if self.pre_norm else x)
         q, k, v = qkv.view(*x.shape[:2], 3, self.n_head, -1).unbind(2)  # each (B, T, H, D)
         if rotary is not None:
             q, k = (rotate(each.transpose(1, 2), rotary).transpose(1, 2) for each in (q, k))
-        keys[where] = k.to(keys.dtype)
-        values[where] = v.to(values.dtype)
-        mixed = self.attend(q, keys[:, :, :end], values[:, :, :end], where[2], visible).flatten(2)
+        keys[where], values[where] = k, v
+        seen = keys[:, :, :end], values[:, :, :end]
+        causal = visible is None and x.shape[1] > 1
+        mixed = F.scaled_dot_product_attention(q.transpose(1, 2), *seen, attn_mask=visible, is_causal=causal)
+        mixed = mixed.transpose(1, 2).flatten(2)
         if self.pre_norm:
             x = x + self.projection(mixed)
             return x + self.contract(F.gelu(self.expand(self.feed_forward_norm(x)), approximate="tanh"))

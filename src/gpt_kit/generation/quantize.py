@@ -27,7 +27,7 @@ def check_int8(device: torch.device) -> None:
 
 def int8_linear(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
     """(out, in) weight and (out,) bias -> the function (…, in) -> (…, out) float32 of both, in int8."""
-    packed = _packed(weight.detach().float())
+    packed = _packed(weight)
     # Without VNNI the instructions add pairs of products in 16 bits, which overflows unless the input has one bit less.
     spare_a_bit = not torch.cpu._is_vnni_supported()
 
@@ -45,9 +45,16 @@ def int8_linear(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tenso
     return layer
 
 
-def _packed(weight: Tensor) -> object:
+def round_to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """(out, in) -> int8 of the same shape and (out,) float32 scales."""
+    weight = weight.detach().float()
     scales = weight.abs().amax(dim=1).clamp(min=SMALLEST) / STEPS
+    return (weight / scales[:, None]).round_().to(torch.int8), scales
+
+
+def _packed(weight: Tensor) -> object:
+    whole, scales = round_to_int8(weight)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch means to drop its quantized tensors one day; packed weights are all that is used here
-        whole = torch.quantize_per_channel(weight, scales.double(), torch.zeros(len(weight), dtype=torch.long), 0, torch.qint8)
-        return torch.ops.quantized.linear_prepack(whole, None)
+        zeros = torch.zeros(len(weight), dtype=torch.long)
+        return torch.ops.quantized.linear_prepack(torch._make_per_channel_quantized_tensor(whole, scales.double(), zeros, 0), None)

@@ -1,6 +1,6 @@
 """The machine: device, precision, random state, memory. Knows no model."""
 
-from gpt_kit.runtime.compiling import can_compile, check_can_compile, without_compiling
+from gpt_kit.runtime.compiling import can_compile, check_can_compile, compiled_c, without_compiling
 from gpt_kit.runtime.device import choose_device, describe_machine
 from gpt_kit.runtime.memory import is_out_of_memory, keep_freed_memory
 from gpt_kit.runtime.parallel import as_sharded, drop_gathered, gather, is_sharded, shard, share_gradients, whole
@@ -21,6 +21,7 @@ __all__ = [
     "check_can_compile",
     "choose_device",
     "choose_precision",
+    "compiled_c",
     "describe_machine",
     "drop_gathered",
     "free_memory",

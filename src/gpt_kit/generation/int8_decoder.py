@@ -1,0 +1,195 @@
+"""The decoder in int8, on a CPU with AVX-512 VNNI: what int8.c needs in memory, and the calls.
+
+It takes the place of `Decoder` where there are the instructions and a C compiler: one call for a step instead of some three hundred,
+one reading of the weights for all texts, keys and values in int8. A text gets the same tokens alone and among others, to the bit.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import mmap
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gpt_kit.generation.quantize import round_to_int8
+from gpt_kit.model import GPTModel
+from gpt_kit.model.adapted import weight_of
+from gpt_kit.model.block import TransformerBlock
+from gpt_kit.model.layers import LayerNorm
+from gpt_kit.model.positions import rotary_tables, sinusoids
+from gpt_kit.runtime import compiled_c
+
+LANES, COLUMNS = 16, 32  # as in int8.c
+FLAGS = (
+    "-O3",
+    "-mavx512f",
+    "-mavx512bw",
+    "-mavx512vl",
+    "-mavx512dq",
+    "-mavx512vnni",
+    "-mfma",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fopenmp",
+)
+ROWS_AT_ONCE = 256  # of a prompt
+WIDEST_HEAD = 1024  # channels of which sums of 16-bit by 8-bit products fit 32 bits
+POINTER, WHOLE = ctypes.c_void_p, ctypes.c_int64
+
+
+def int8_kernel(head_width: int) -> ctypes.CDLL | None:
+    """int8.c, ready to be called; None where instructions or a compiler are missing."""
+    if not torch.cpu._is_vnni_supported() or head_width > WIDEST_HEAD:
+        return None
+    return compiled_c(Path(__file__).with_name("int8.c"), *FLAGS)
+
+
+class _Linear(ctypes.Structure):
+    _fields_ = [("weight", POINTER), ("sum", POINTER), ("scale", POINTER), ("bias", POINTER), ("inputs", WHOLE), ("outputs", WHOLE)]
+
+
+class _Norm(ctypes.Structure):
+    _fields_ = [("weight", POINTER), ("bias", POINTER), ("epsilon", ctypes.c_float)]
+
+
+class _Block(ctypes.Structure):
+    _fields_ = [
+        *((name, _Norm) for name in ("attention_norm", "feed_forward_norm")),
+        *((name, _Linear) for name in ("qkv", "projection", "expand", "contract")),
+        *((name, POINTER) for name in ("keys", "values", "key_scales", "value_scales")),
+    ]
+
+
+class _Model(ctypes.Structure):
+    _fields_ = [
+        *((name, WHOLE) for name in ("n_layer", "n_embd", "n_inner", "n_head", "capacity", "pre_norm", "threads")),
+        ("blocks", POINTER),
+        ("head", _Linear),
+        *((name, POINTER) for name in ("whole", "scale", "zero", "wide", "mixed", "scores")),
+    ]
+
+
+class _Rows(ctypes.Structure):
+    _fields_ = [("count", WHOLE), *((name, POINTER) for name in ("slots", "positions", "cos", "sin"))]
+
+
+class Int8Decoder:
+    """As `Decoder`: a model and `slots` texts of up to `capacity` tokens, of which it keeps keys and values."""
+
+    def __init__(self, model: GPTModel, slots: int, capacity: int, kernel: ctypes.CDLL) -> None:
+        config = model.config
+        self.model, self.config, self.capacity = model, config, capacity
+        self._kernel = kernel
+        self._kept: list[Tensor] = []  # what the structures point to
+        lines = (config.n_layer, slots, config.n_head, _up(capacity, LANES) // LANES)  # of 16 tokens
+        width = _up(config.head_width, LANES)
+        self._cache = [_on_large_pages((*lines, LANES * width), torch.int8) for _ in ("keys", "values")]
+        self._cache += [_on_large_pages((*lines, LANES), torch.float32) for _ in ("their scales", "and theirs")]
+        blocks = [block for block in model.blocks if isinstance(block, TransformerBlock)]
+        self._blocks = (_Block * len(blocks))(*(self._block(block, layer) for layer, block in enumerate(blocks)))
+        inner, width, lanes = config.inner_width, config.n_embd, _up(capacity, LANES)
+        threads = torch.get_num_threads()
+        room = (
+            torch.zeros(ROWS_AT_ONCE, _up(max(inner, width), 64), dtype=torch.uint8),
+            torch.zeros(ROWS_AT_ONCE),
+            torch.zeros(ROWS_AT_ONCE, dtype=torch.int32),
+            torch.zeros(ROWS_AT_ONCE, max(inner, 3 * width)),
+            torch.zeros(ROWS_AT_ONCE, width),
+            torch.zeros(threads, lanes),
+        )
+        sizes = config.n_layer, width, inner, config.n_head, lanes, config.norm == "pre", threads
+        head = self._linear(model.head_weight, None)
+        self._model = _Model(*sizes, ctypes.cast(self._blocks, POINTER), head, *(self._keep(each) for each in room))
+        self._embedding = weight_of(model.token_embedding).detach().float()
+
+    @torch.inference_mode()
+    def read(self, slot: int, ids: Sequence[int], start: int) -> Tensor:
+        """Text behind the `start` tokens that the slot already holds -> (T, C) hidden states."""
+        positions = range(start, start + len(ids))
+        parts = [slice(i, i + ROWS_AT_ONCE) for i in range(0, len(ids), ROWS_AT_ONCE)]
+        return torch.cat([self._forward(ids[part], [slot] * len(ids[part]), positions[part]) for part in parts])
+
+    @torch.inference_mode()
+    def step(self, tokens: Sequence[int], lengths: Sequence[int]) -> Tensor:
+        """One further token for each of the first B slots, which hold `lengths` tokens -> (B, C) hidden states."""
+        parts = [slice(i, i + ROWS_AT_ONCE) for i in range(0, len(tokens), ROWS_AT_ONCE)]
+        return torch.cat([self._forward(tokens[part], range(len(tokens))[part], lengths[part]) for part in parts])
+
+    @torch.inference_mode()
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(N, C) -> (N, V) float32."""
+        logits = torch.empty(len(hidden), self.config.vocab_size)
+        for start in range(0, len(hidden), ROWS_AT_ONCE):
+            rows, out = (each[start : start + ROWS_AT_ONCE].contiguous() for each in (hidden, logits))
+            self._kernel.run_head(ctypes.byref(self._model), WHOLE(len(rows)), POINTER(rows.data_ptr()), POINTER(out.data_ptr()))
+        return logits
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Let one slot hold the first `length` tokens of another."""
+        lines = _up(length, LANES) // LANES
+        for kept in self._cache:
+            kept[:, target, :, :lines] = kept[:, source, :, :lines]
+
+    def _forward(self, tokens: Sequence[int], slots: Sequence[int], positions: Sequence[int]) -> Tensor:
+        """Rows of token, slot and position -> (rows, C) hidden states."""
+        where = torch.tensor([tokens, slots, positions])
+        x = F.embedding(where[0], self._embedding)
+        if self.config.scale_embeddings:
+            x *= math.sqrt(self.config.n_embd)
+        if self.model.position_embedding is not None:
+            x += F.embedding(where[2], weight_of(self.model.position_embedding))
+        elif self.config.position_embedding == "sinusoidal":
+            x += sinusoids(where[2], self.config.n_embd)
+        tables: list[Tensor] = []
+        if self.config.position_embedding == "rotary":
+            tables = [table.flatten(0, -2).contiguous() for table in rotary_tables(where[2][:, None], self.config.head_width)]
+        rows = _Rows(len(tokens), where[1].data_ptr(), where[2].data_ptr(), *(table.data_ptr() for table in tables))
+        self._kernel.run_blocks(ctypes.byref(self._model), ctypes.byref(rows), POINTER(x.data_ptr()))
+        return self.model.final_norm(x)  # type: ignore[no-any-return]  # the module itself: a stop request waits at its door
+
+    def _block(self, block: TransformerBlock, layer: int) -> _Block:
+        attention, feed_forward = block.attention, block.feed_forward
+        layers = attention.qkv, attention.projection, feed_forward.expand, feed_forward.contract
+        linears = (self._linear(weight_of(each), each.bias) for each in layers)
+        norms = (self._norm(norm) for norm in (block.attention_norm, block.feed_forward_norm))
+        return _Block(*norms, *linears, *(kept[layer].data_ptr() for kept in self._cache))
+
+    def _norm(self, norm: LayerNorm) -> _Norm:
+        return _Norm(self._keep(norm.weight.float()), self._keep(norm.bias.float()), norm.epsilon)
+
+    def _linear(self, weight: Tensor, bias: Tensor | None) -> _Linear:
+        """Tiles of 16 outputs by four inputs: [out / 16][in / 4][16][4], zeros where they reach beyond."""
+        outputs, inputs = weight.shape
+        whole, scale = round_to_int8(weight)
+        rows, columns = _up(outputs, COLUMNS), _up(inputs, 4)
+        tiles = F.pad(whole, (0, columns - inputs, 0, rows - outputs)).view(rows // LANES, LANES, columns // 4, 4).permute(0, 2, 1, 3)
+        packed = _on_large_pages(tuple(tiles.shape), torch.int8)
+        packed.copy_(tiles)
+        sums = F.pad(whole.sum(dim=1, dtype=torch.int32), (0, rows - outputs))
+        bias = torch.zeros(outputs) if bias is None else bias
+        padded = (F.pad(each.detach().float(), (0, rows - outputs)) for each in (scale, bias))
+        return _Linear(self._keep(packed), self._keep(sums), *(self._keep(each) for each in padded), columns, outputs)
+
+    def _keep(self, tensor: Tensor) -> int:
+        """Its address, for as long as this lives."""
+        tensor = tensor.detach().contiguous()
+        self._kept.append(tensor)
+        return tensor.data_ptr()
+
+
+def _on_large_pages(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Zeros in memory of 2 MB pages, where the system has them: two cores read 40 GB/s from them and 29 from small ones."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = mmap.mmap(-1, size)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=dtype, count=math.prod(shape)).view(shape)
+
+
+def _up(number: int, step: int) -> int:
+    return (number + step - 1) // step * step
