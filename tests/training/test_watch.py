@@ -76,6 +76,15 @@ def test_a_validation_that_rises_together_with_the_training_loss_is_not_over_fit
     assert "gets worse" in remark and "learning-rate" in remark and "memorises" not in remark
 
 
+def test_examples_are_meant_to_be_seen_again() -> None:
+    """Text is not, and is spoken of."""
+    remarks = [
+        [remark for epoch in (3.9, 4.1, 8) for remark in Watch(V, WARMUP, running_text=text).after_step(9, 2.0, epoch)]
+        for text in (True, False)
+    ]
+    assert len(remarks[0]) == 2 and "seen 4 times" in remarks[0][0] and remarks[1] == []
+
+
 def test_after_a_restart_the_best_so_far_still_counts() -> None:
     watch = Watch(V, WARMUP, best_val=1.0)
     assert evaluated(watch, 10, 0.9, 1.1) == []

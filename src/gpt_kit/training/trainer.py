@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from gpt_kit.config import Settings
-from gpt_kit.data import Batch, Batches, BatchSequence, ReadAhead
+from gpt_kit.data import Batch, Batches, BatchSequence, ReadAhead, TrainingBatches
 from gpt_kit.errors import DiskFullError, GPTKitError
 from gpt_kit.evaluation import LANGUAGE_MODELLING, LossReport, Objective, evaluate_loss
 from gpt_kit.files import is_disk_full
@@ -88,7 +88,12 @@ class Trainer:
 
     def __post_init__(self) -> None:
         best = self.state.best_val_loss
-        self.watch = Watch(self.model.config.vocab_size, self.config.training.warmup_steps, math.inf if best is None else best)
+        self.watch = Watch(
+            self.model.config.vocab_size,
+            self.config.training.warmup_steps,
+            math.inf if best is None else best,
+            running_text=isinstance(self.train_batches, TrainingBatches),
+        )
         self.spikes = SpikeRule(self.state.losses, self.state.grad_norms)
 
         def read(number: int) -> Batch:

@@ -52,11 +52,13 @@ class SpikeRule:
 class Watch:
     """Feed it the run's figures; it answers with remarks (mostly none)."""
 
-    def __init__(self, vocab_size: int, warmup_steps: int, best_val: float = math.inf) -> None:
+    def __init__(self, vocab_size: int, warmup_steps: int, best_val: float = math.inf, *, running_text: bool = True) -> None:
+        """Without `running_text` the data are examples, which are meant to be seen again and again."""
         self.uniform_loss = math.log(vocab_size)
         self.judge_learning_after = warmup_steps + 100
         self.losses: deque[float] = deque(maxlen=SPIKE_WINDOW)
         self.best_val = best_val
+        self.running_text = running_text
         self.train_at_best: float | None = None  # the recent training loss when validation was best; not known yet after a restart
         self.rises = 0
         self.said: set[str] = set()
@@ -82,7 +84,7 @@ class Watch:
                 f"({self.uniform_loss:.2f}): nothing is learned. Try a --training.learning-rate ten times "
                 f"{'lower' if worse else 'higher or lower'}, and check that the text is text",
             )
-        if epoch > REPEATED_EPOCHS:
+        if self.running_text and epoch > REPEATED_EPOCHS:
             remarks += self._once(
                 "repeated",
                 f"step {step}: the text has been seen {REPEATED_EPOCHS} times. Further passes teach less and less "
