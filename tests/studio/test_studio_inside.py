@@ -38,7 +38,7 @@ def test_the_last_lens_is_the_models_answer(model):
 
 def test_the_first_lens_is_the_head_on_the_embedding(model):
     found = look_inside(model, IDS, num_choices=1)
-    x = model._embed(torch.tensor([IDS]), torch.arange(len(IDS))[None], None)
+    x = model.embed(torch.tensor([IDS]), torch.arange(len(IDS))[None])
     expected = F.linear(model.final_norm(x)[0], model.head_weight).argmax(dim=-1)
     assert found.lens_tokens[0, :, 0].tolist() == expected.tolist()
 
@@ -74,7 +74,7 @@ def test_norms_are_of_what_is_added(tiny_config, random_model):
     """In a pre-norm model the stream after a layer is the one before it, and both parts; with one token they are vectors to add."""
     model = random_model(tiny_config())
     found = look_inside(model, [7])
-    embedded = model._embed(torch.tensor([[7]]), torch.zeros(1, 1, dtype=torch.long), None)
+    embedded = model.embed(torch.tensor([[7]]), torch.zeros(1, 1, dtype=torch.long))
     block = model.blocks[0]
     gathered = block.attention(block.attention_norm(embedded))
     thought = block.feed_forward(block.feed_forward_norm(embedded + gathered))

@@ -6,7 +6,6 @@ in tokens per second. The model's own forward pass (model/gpt.py) is the one to 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -17,7 +16,7 @@ from gpt_kit.model import GPTModel
 from gpt_kit.model.adapted import weight_of
 from gpt_kit.model.block import TransformerBlock
 from gpt_kit.model.layers import LayerNorm
-from gpt_kit.model.positions import rotary_tables, rotate, sinusoids
+from gpt_kit.model.positions import rotary_tables, rotate
 
 Layer = Callable[[Tensor], Tensor]
 MakeLinear = Callable[[Tensor, Tensor | None], Layer]
@@ -52,7 +51,6 @@ class Decoder:
         shape = (config.n_layer, slots, config.n_head, capacity, config.head_width)
         self._keys = torch.zeros(shape, device=model.device, dtype=model.head_weight.dtype)
         self._values = torch.zeros_like(self._keys)  # zeros, for what a mask rules out counts 0 times, and 0 times NaN is NaN
-        self._embedding = weight_of(model.token_embedding)
         self._blocks = [_Block(block, config.n_head, make_linear) for block in model.blocks if isinstance(block, TransformerBlock)]
         self._head = make_linear(model.head_weight, None)
 
@@ -87,13 +85,7 @@ class Decoder:
 
     def _forward(self, tokens: Tensor, positions: Tensor, rows: slice, end: int, visible: Tensor | None) -> Tensor:
         """(B, T) tokens -> (B, T, C). `rows` are the slots, `end` the keys that any of them looks at."""
-        x = F.embedding(tokens, self._embedding)
-        if self.config.scale_embeddings:
-            x = x * math.sqrt(self.config.n_embd)
-        if self.model.position_embedding is not None:
-            x = x + F.embedding(positions, weight_of(self.model.position_embedding))
-        elif self.config.position_embedding == "sinusoidal":
-            x = x + sinusoids(positions, self.config.n_embd).to(x.dtype)
+        x = self.model.embed(tokens, positions)
         rotary = rotary_tables(positions, self.config.head_width) if self.config.position_embedding == "rotary" else None
         where = torch.arange(len(tokens), device=tokens.device)[:, None], slice(None), positions
         for layer, block in enumerate(self._blocks):

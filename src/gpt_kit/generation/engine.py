@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -26,56 +26,12 @@ from gpt_kit.errors import InputError
 from gpt_kit.generation.decoder import Decoder
 from gpt_kit.generation.int8_decoder import Int8Decoder, int8_kernel
 from gpt_kit.generation.quantize import check_int8, int8_linear
-from gpt_kit.generation.sampling import GREEDY, Noise, Sampling
+from gpt_kit.generation.request import Event, Request, TokenScore
+from gpt_kit.generation.sampling import Noise, Sampling
 from gpt_kit.model import GPTModel
 
 TOO_CLOSE = 1e-5  # of the largest logit. Other shapes of float32 products move logits by some 1e-6 of it
 ROWS_PER_BLOCK = 256  # of a prompt's logits
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
-    """What is to be written."""
-
-    prompt: Sequence[int]
-    """Ids, at least one."""
-    max_new_tokens: int
-    sampling: Sampling = GREEDY
-    seed: int | None = None
-    """0 to 2**63 - 1: the same seed gives the same ids, alone or among others."""
-    stop_ids: frozenset[int] = frozenset()
-    """Ids that end the text; they are not reported."""
-    bias: Mapping[int, float] = field(default_factory=dict)
-    """id -> what is added to its logit."""
-    num_rivals: int | None = None
-    """Report log-probabilities, and those of so many most probable tokens beside."""
-    score_prompt: bool = False
-    """And of the prompt's tokens, with the first new one."""
-
-
-@dataclass(frozen=True, slots=True)
-class TokenScore:
-    """What the model itself says of a token, before any sampling setting."""
-
-    token: int
-    log_probability: float | None
-    """In nats; None for the first token of a text."""
-    rivals: tuple[tuple[int, float], ...] = ()
-    """(id, log p) of the most probable tokens, best first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A new token of a request, or its end, or both."""
-
-    request: int
-    token: int | None
-    """None: it ends without one."""
-    end: str | None = None
-    """None: it goes on; "stop": a stop id; "length": max_new_tokens are written."""
-    log_probability: float | None = None
-    rivals: tuple[tuple[int, float], ...] = ()
-    prompt_scores: tuple[TokenScore, ...] = ()
 
 
 @dataclass(slots=True)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from gpt_kit.errors import InputError
-from gpt_kit.generation.engine import Engine, Request, plain_logits
+from gpt_kit.generation.engine import Engine, plain_logits
+from gpt_kit.generation.request import Request
 from gpt_kit.generation.sampling import GREEDY, Noise, Sampling
 from gpt_kit.model import GPTModel
 from gpt_kit.tokenizers import as_tokenizer

@@ -21,7 +21,7 @@ from gpt_kit.model import GPTModel
 from gpt_kit.model.adapted import weight_of
 from gpt_kit.model.block import TransformerBlock
 from gpt_kit.model.layers import LayerNorm
-from gpt_kit.model.positions import rotary_tables, sinusoids
+from gpt_kit.model.positions import rotary_tables
 from gpt_kit.runtime import compiled_c
 
 LANES, COLUMNS = 16, 32  # as in int8.c
@@ -105,7 +105,6 @@ class Int8Decoder:
         sizes = config.n_layer, width, inner, config.n_head, lanes, config.norm == "pre", threads
         head = self._linear(model.head_weight, None)
         self._model = _Model(*sizes, ctypes.cast(self._blocks, POINTER), head, *(self._keep(each) for each in room))
-        self._embedding = weight_of(model.token_embedding).detach().float()
 
     @torch.inference_mode()
     def read(self, slot: int, ids: Sequence[int], start: int) -> Tensor:
@@ -138,13 +137,7 @@ class Int8Decoder:
     def _forward(self, tokens: Sequence[int], slots: Sequence[int], positions: Sequence[int]) -> Tensor:
         """Rows of token, slot and position -> (rows, C) hidden states."""
         where = torch.tensor([tokens, slots, positions])
-        x = F.embedding(where[0], self._embedding)
-        if self.config.scale_embeddings:
-            x *= math.sqrt(self.config.n_embd)
-        if self.model.position_embedding is not None:
-            x += F.embedding(where[2], weight_of(self.model.position_embedding))
-        elif self.config.position_embedding == "sinusoidal":
-            x += sinusoids(where[2], self.config.n_embd)
+        x = self.model.embed(where[0], where[2]).float()
         tables: list[Tensor] = []
         if self.config.position_embedding == "rotary":
             tables = [table.flatten(0, -2).contiguous() for table in rotary_tables(where[2][:, None], self.config.head_width)]

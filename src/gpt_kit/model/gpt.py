@@ -97,7 +97,7 @@ class GPTModel(nn.Module):
             visible = visible_in_trees(subtree_ends)
             positions = visible[:, 0].sum(dim=-1) - 1  # as many as it continues
         rotary = rotary_tables(positions, self.config.head_width) if self.config.position_embedding == "rotary" else None
-        x = self.embedding_dropout(self._embed(token_ids, positions, tied))
+        x = self.embedding_dropout(self.embed(token_ids, positions, tied))
         for block in self.blocks:
             if self.activation_checkpointing and self.training:
                 x = checkpoint(block, x, visible, rotary, use_reentrant=False)
@@ -106,6 +106,17 @@ class GPTModel(nn.Module):
         if cache is not None:
             cache.length += token_ids.shape[1]
         return self.final_norm(x)  # type: ignore[no-any-return]
+
+    def embed(self, token_ids: Tensor, positions: Tensor, tied: TiedGradient | None = None) -> Tensor:
+        """(…) ids and their positions -> (…, C): what the first block reads, before dropout."""
+        x = self.token_embedding(token_ids) if tied is None else embed_tied(token_ids, self.token_embedding.weight, tied)
+        if self.config.scale_embeddings:
+            x = x * math.sqrt(self.config.n_embd)
+        if self.position_embedding is not None:
+            x = x + self.position_embedding(positions)
+        elif self.config.position_embedding == "sinusoidal":
+            x = x + sinusoids(positions, self.config.n_embd).to(x.dtype)
+        return x
 
     @property
     def head_weight(self) -> Tensor:
@@ -204,16 +215,6 @@ class GPTModel(nn.Module):
         """
         with atomic_folder(Path(folder), keep_others=True) as temporary:
             save_weights(temporary, self.config, self.exported_tensors(), end_of_text_id=end_of_text_id)
-
-    def _embed(self, token_ids: Tensor, positions: Tensor, tied: TiedGradient | None) -> Tensor:
-        x = self.token_embedding(token_ids) if tied is None else embed_tied(token_ids, self.token_embedding.weight, tied)
-        if self.config.scale_embeddings:
-            x = x * math.sqrt(self.config.n_embd)
-        if self.position_embedding is not None:
-            x = x + self.position_embedding(positions)
-        elif self.config.position_embedding == "sinusoidal":
-            x = x + sinusoids(positions, self.config.n_embd).to(x.dtype)
-        return x
 
     def _attention_pattern(
         self, token_ids: Tensor, attention_mask: Tensor | None, document_ids: Tensor | None, cache: KVCache | None

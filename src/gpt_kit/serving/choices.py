@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gpt_kit.errors import TokenizerError
-from gpt_kit.generation.engine import Event, TokenScore
+from gpt_kit.generation.request import Event, TokenScore
 from gpt_kit.generation.streaming import TextStream
 from gpt_kit.tokenizers import Tokenizer
 

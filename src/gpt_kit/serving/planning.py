@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gpt_kit.errors import ConfigError, InputError
-from gpt_kit.generation.engine import Request
+from gpt_kit.generation.request import Request
 from gpt_kit.generation.sampling import Sampling
 from gpt_kit.generation.streaming import encode_prompt
 from gpt_kit.serving.choices import ChoiceText

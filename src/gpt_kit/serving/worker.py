@@ -24,7 +24,8 @@ from gpt_kit.errors import GPTKitError, InputError
 from gpt_kit.serving.errors import ApiError
 
 if TYPE_CHECKING:
-    from gpt_kit.generation.engine import Engine, Event, Request
+    from gpt_kit.generation.engine import Engine
+from gpt_kit.generation.request import Event, Request
 
 logger = logging.getLogger("uvicorn.error")
 

@@ -56,7 +56,7 @@ def look_inside(model: GPTModel, ids: Sequence[int], num_choices: int = 5) -> In
     tokens = torch.tensor([ids], device=model.device)
     positions = torch.arange(len(ids), device=model.device)[None]
     rotary = rotary_tables(positions, model.config.head_width) if model.config.position_embedding == "rotary" else None
-    x = model._embed(tokens, positions, None)
+    x = model.embed(tokens, positions)
     attention, lens, streams, added = [], [_lens(model, x, tokens, num_choices)], [x], []
     for block in model.blocks:
         read = block.attention_norm(x) if block.pre_norm else x  # type: ignore[operator]
