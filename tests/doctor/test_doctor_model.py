@@ -66,7 +66,7 @@ def test_a_cache_that_loses_a_key_is_found(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_an_engine_that_writes_over_a_key_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     step = Decoder.step
-    monkeypatch.setattr(Decoder, "step", lambda self, tokens, lengths: step(self, tokens, [length - 1 for length in lengths]))
+    monkeypatch.setattr(Decoder, "step", lambda self, slots, tokens, lengths: step(self, slots, tokens, [length - 1 for length in lengths]))
     assert failed(random_model(CONFIG)) == {"the engine writes the likeliest"}
 
 

@@ -109,8 +109,8 @@ def test_a_text_is_the_same_to_the_bit_however_it_is_read(model: GPTModel) -> No
     assert torch.equal(torch.cat(parts), whole)
     beside = decoder(model)
     for i in range(20):
-        assert torch.equal(beside.step([other[i], ids[i]], [i, i])[1], whole[i])
-    assert torch.equal(beside.step([0, ids[20]], [3, 20])[1], whole[20])
+        assert torch.equal(beside.step([0, 1], [other[i], ids[i]], [i, i])[1], whole[i])
+    assert torch.equal(beside.step([1, 0], [ids[20], 0], [20, 3])[0], whole[20])
     logits = decoder(model).logits(whole)
     assert torch.equal(torch.cat([decoder(model).logits(row[None]) for row in whole[:19]]), logits[:19])
 
@@ -142,7 +142,7 @@ def test_more_rows_than_it_takes_at_once(tiny_config: Callable[..., ModelConfig]
     ids = text(model, 600)
     assert torch.equal(decoder(model).read(0, ids, 0)[550:], decoder(model).read(1, ids, 0)[550:])
     many = decoder(model, slots=300)
-    states = many.step([5] * 300, [0] * 300)
+    states = many.step(range(300), [5] * 300, [0] * 300)
     assert torch.equal(states, states[:1].expand(300, -1))
     assert many.logits(states).shape == (300, 61)
 

@@ -47,7 +47,7 @@ def main(words: Sequence[str]) -> None:
     from gpt_kit.generation.engine import Engine
     from gpt_kit.locate import locate_model
     from gpt_kit.model import GPTModel
-    from gpt_kit.runtime import choose_device
+    from gpt_kit.runtime import choose_device, release_threads
     from gpt_kit.tokenizers import load_tokenizer
 
     keys = [] if arguments.api_key_file is None else read_keys(arguments.api_key_file)
@@ -59,5 +59,6 @@ def main(words: Sequence[str]) -> None:
     model = GPTModel.from_pretrained(folder).to(device)
     engine = Engine(model, slots=arguments.slots, int8=arguments.int8)
     name = arguments.name or Path(arguments.model).resolve().name
+    release_threads()  # the engine has a thread of its own
     service = build_service(engine, model, tokenizer, name, arguments)
     serve(DrainingServer(service, arguments, keys), listener, name)

@@ -61,17 +61,17 @@ class Decoder:
         positions = torch.arange(start, start + len(ids), device=self.model.device)[None]
         end = start + len(ids)
         visible = None if start == 0 or len(ids) == 1 else torch.arange(end, device=tokens.device) <= positions[0, :, None]
-        return self._forward(tokens, positions, slice(slot, slot + 1), end, visible)[0]
+        return self._forward(tokens, positions, [slot], end, visible)[0]
 
     @torch.inference_mode()
-    def step(self, tokens: Sequence[int], lengths: Sequence[int]) -> Tensor:
-        """One further token for each of the first B slots, which hold `lengths` tokens -> (B, C) hidden states."""
+    def step(self, slots: Sequence[int], tokens: Sequence[int], lengths: Sequence[int]) -> Tensor:
+        """One further token for each of B slots, which hold `lengths` tokens -> (B, C) hidden states."""
         device = self.model.device
         positions = torch.tensor(lengths, device=device)[:, None]
         end = max(lengths) + 1
         ragged = min(lengths) + 1 < end
         visible = (torch.arange(end, device=device) <= positions)[:, None, None] if ragged else None  # (B, 1, 1, S)
-        return self._forward(torch.tensor(tokens, device=device)[:, None], positions, slice(0, len(tokens)), end, visible)[:, 0]
+        return self._forward(torch.tensor(tokens, device=device)[:, None], positions, slots, end, visible)[:, 0]
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
@@ -83,13 +83,16 @@ class Decoder:
         for kept in (self._keys, self._values):
             kept[:, target, :, :length] = kept[:, source, :, :length]
 
-    def _forward(self, tokens: Tensor, positions: Tensor, rows: slice, end: int, visible: Tensor | None) -> Tensor:
-        """(B, T) tokens -> (B, T, C). `rows` are the slots, `end` the keys that any of them looks at."""
+    def _forward(self, tokens: Tensor, positions: Tensor, slots: Sequence[int], end: int, visible: Tensor | None) -> Tensor:
+        """(B, T) tokens of B slots -> (B, T, C). `end`: of the keys that any of them looks at."""
         x = self.model.embed(tokens, positions)
         rotary = rotary_tables(positions, self.config.head_width) if self.config.position_embedding == "rotary" else None
-        where = torch.arange(len(tokens), device=tokens.device)[:, None], slice(None), positions
+        chosen = torch.tensor(slots, device=tokens.device)
+        where = chosen[:, None], slice(None), positions
+        neighbours = list(slots) == list(range(slots[0], slots[0] + len(slots)))
+        rows = slice(slots[0], slots[0] + len(slots)) if neighbours else chosen  # of neighbours nothing is copied
         for layer, block in enumerate(self._blocks):
-            x = block(x, self._keys[layer, rows], self._values[layer, rows], where, end, visible, rotary)
+            x = block(x, self._keys[layer], self._values[layer], where, (rows, slice(None), slice(end)), visible, rotary)
         return self.model.final_norm(x)  # type: ignore[no-any-return]  # the module itself: a stop request waits at its door
 
 
@@ -109,11 +112,11 @@ class _Block:
         keys: Tensor,
         values: Tensor,
         where: tuple[Tensor, slice, Tensor],
-        end: int,
+        seen: tuple[slice | Tensor, slice, slice],
         visible: Tensor | None,
         rotary: tuple[Tensor, Tensor] | None,
     ) -> Tensor:
-        """(B, T, C) -> (B, T, C); the new keys and values go to `where` in those of their slots (B, H, S, D).
+        """(B, T, C) -> (B, T, C); new keys and values go to `where` in those of all slots (slots, H, S, D), of which `seen` are looked at.
 
         Without `visible` each of the T sees what stands before it, and one sees all.
         """
@@ -122,9 +125,8 @@ class _Block:
         if rotary is not None:
             q, k = (rotate(each.transpose(1, 2), rotary).transpose(1, 2) for each in (q, k))
         keys[where], values[where] = k, v
-        seen = keys[:, :, :end], values[:, :, :end]
         causal = visible is None and x.shape[1] > 1
-        mixed = F.scaled_dot_product_attention(q.transpose(1, 2), *seen, attn_mask=visible, is_causal=causal)
+        mixed = F.scaled_dot_product_attention(q.transpose(1, 2), keys[seen], values[seen], attn_mask=visible, is_causal=causal)
         mixed = mixed.transpose(1, 2).flatten(2)
         if self.pre_norm:
             x = x + self.projection(mixed)

@@ -161,16 +161,13 @@ class Engine:
     def _read_on(self, going_on: Sequence[_Running]) -> Tensor:
         """Read the last token of each -> (B, C) hidden states, in their order."""
         states: dict[int, Tensor] = {}
-        fitting = {running.slot: running for running in going_on if len(running.ids) <= self._decoder.capacity}
+        fitting = sorted(running.slot for running in going_on if len(running.ids) <= self._decoder.capacity)
         if fitting:
-            held = self._held[: max(fitting) + 1]
-            for text in held:  # slots in between that are free compute along in vain, and need room for it
-                del text[self._decoder.capacity - 1 :]
-            tokens = [fitting[slot].ids[-1] if slot in fitting else 0 for slot in range(len(held))]
-            hidden = self._decoder.step(tokens, [len(text) for text in held])
-            for slot in fitting:
-                held[slot].append(tokens[slot])
-                states[slot] = hidden[slot : slot + 1]
+            tokens = [self._running[slot].ids[-1] for slot in fitting]
+            hidden = self._decoder.step(fitting, tokens, [len(self._held[slot]) for slot in fitting])
+            for row, slot in enumerate(fitting):
+                self._held[slot].append(tokens[row])
+                states[slot] = hidden[row : row + 1]
         for running in going_on:
             if running.slot not in fitting:  # every position is another one now: what the model can see is read again
                 window, self._held[running.slot] = running.ids[-self.context :], []

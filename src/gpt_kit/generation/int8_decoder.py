@@ -109,15 +109,12 @@ class Int8Decoder:
     @torch.inference_mode()
     def read(self, slot: int, ids: Sequence[int], start: int) -> Tensor:
         """Text behind the `start` tokens that the slot already holds -> (T, C) hidden states."""
-        positions = range(start, start + len(ids))
-        parts = [slice(i, i + ROWS_AT_ONCE) for i in range(0, len(ids), ROWS_AT_ONCE)]
-        return torch.cat([self._forward(ids[part], [slot] * len(ids[part]), positions[part]) for part in parts])
+        return self._forward(ids, [slot] * len(ids), range(start, start + len(ids)))
 
     @torch.inference_mode()
-    def step(self, tokens: Sequence[int], lengths: Sequence[int]) -> Tensor:
-        """One further token for each of the first B slots, which hold `lengths` tokens -> (B, C) hidden states."""
-        parts = [slice(i, i + ROWS_AT_ONCE) for i in range(0, len(tokens), ROWS_AT_ONCE)]
-        return torch.cat([self._forward(tokens[part], range(len(tokens))[part], lengths[part]) for part in parts])
+    def step(self, slots: Sequence[int], tokens: Sequence[int], lengths: Sequence[int]) -> Tensor:
+        """One further token for each of B slots, which hold `lengths` tokens -> (B, C) hidden states."""
+        return self._forward(tokens, slots, lengths)
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
@@ -138,11 +135,14 @@ class Int8Decoder:
         """Rows of token, slot and position -> (rows, C) hidden states."""
         where = torch.tensor([tokens, slots, positions])
         x = self.model.embed(where[0], where[2]).float()
-        tables: list[Tensor] = []
+        turns: list[Tensor] = []
         if self.config.position_embedding == "rotary":
-            tables = [table.flatten(0, -2).contiguous() for table in rotary_tables(where[2][:, None], self.config.head_width)]
-        rows = _Rows(len(tokens), where[1].data_ptr(), where[2].data_ptr(), *(table.data_ptr() for table in tables))
-        self._kernel.run_blocks(ctypes.byref(self._model), ctypes.byref(rows), POINTER(x.data_ptr()))
+            turns = [table.flatten(0, -2).contiguous() for table in rotary_tables(where[2][:, None], self.config.head_width)]
+        for start in range(0, len(x), ROWS_AT_ONCE):
+            part = [each[start : start + ROWS_AT_ONCE] for each in (where[1], where[2], *turns, x)]
+            *addresses, states = (each.data_ptr() for each in part)
+            rows = _Rows(len(part[0]), *addresses)
+            self._kernel.run_blocks(ctypes.byref(self._model), ctypes.byref(rows), POINTER(states))
         return self.model.final_norm(x)  # type: ignore[no-any-return]  # the module itself: a stop request waits at its door
 
     def _block(self, block: TransformerBlock, layer: int) -> _Block:

@@ -8,6 +8,7 @@ from gpt_kit.runtime.precision import Precision, choose_precision
 from gpt_kit.runtime.random import random_state, restore_random_state, seed_everything
 from gpt_kit.runtime.resources import free_memory, peak_memory, used_memory
 from gpt_kit.runtime.signals import Interrupted, StopRequest, interruptible, stop_cause, stoppable
+from gpt_kit.runtime.threads import release_threads
 from gpt_kit.runtime.world import ALONE, World, start_world
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "keep_freed_memory",
     "peak_memory",
     "random_state",
+    "release_threads",
     "restore_random_state",
     "seed_everything",
     "shard",
