@@ -182,6 +182,8 @@ def test_c_that_cannot_be_made_is_none(tmp_path: Path, monkeypatch: pytest.Monke
     assert library is not None and library.answer() == 42
     (tmp_path / "b.c").write_text("int answer(void) { return")
     assert compiled_c(tmp_path / "b.c") is None
+    (tmp_path / "c.c").write_text("int missing(void); int answer(void) { return missing(); }")
+    assert compiled_c(tmp_path / "c.c", "-Wl,-z,now") is None, "a library that cannot be loaded"
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CC", raising=False)
     assert compiled_c(source, "-O2") is None

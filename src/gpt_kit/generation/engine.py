@@ -130,8 +130,12 @@ class Engine:
             return self._step()
 
     def _step(self) -> list[Event]:
-        rows = list(self._running.values())
-        hidden = [self._read_on(rows)] if rows else []
+        by_slot = sorted(self._running.values(), key=lambda running: running.slot)
+        short = [running for running in by_slot if len(running.ids) <= self._decoder.capacity]
+        long = [running for running in by_slot if len(running.ids) > self._decoder.capacity]
+        rows = short + long
+        hidden = [self._read_on(short)] if short else []
+        hidden += [self._read_again(running) for running in long]
         prompt_scores: dict[int, tuple[TokenScore, ...]] = {}
         while self._waiting and len(self._running) < len(self._held):
             new = self._waiting.popleft()
@@ -158,22 +162,20 @@ class Engine:
         self._running[new.slot], self._held[new.slot] = new, window
         return hidden
 
-    def _read_on(self, going_on: Sequence[_Running]) -> Tensor:
-        """Read the last token of each -> (B, C) hidden states, in their order."""
-        states: dict[int, Tensor] = {}
-        fitting = sorted(running.slot for running in going_on if len(running.ids) <= self._decoder.capacity)
-        if fitting:
-            tokens = [self._running[slot].ids[-1] for slot in fitting]
-            hidden = self._decoder.step(fitting, tokens, [len(self._held[slot]) for slot in fitting])
-            for row, slot in enumerate(fitting):
-                self._held[slot].append(tokens[row])
-                states[slot] = hidden[row : row + 1]
-        for running in going_on:
-            if running.slot not in fitting:  # every position is another one now: what the model can see is read again
-                window, self._held[running.slot] = running.ids[-self.context :], []
-                states[running.slot] = self._decoder.read(running.slot, window, 0)[-1:]
-                self._held[running.slot] = window
-        return torch.cat([states[running.slot] for running in going_on])
+    def _read_on(self, rows: Sequence[_Running]) -> Tensor:
+        """Read the last token of each -> (B, C) hidden states."""
+        slots, tokens = [running.slot for running in rows], [running.ids[-1] for running in rows]
+        hidden = self._decoder.step(slots, tokens, [len(self._held[slot]) for slot in slots])
+        for slot, token in zip(slots, tokens, strict=True):
+            self._held[slot].append(token)
+        return hidden
+
+    def _read_again(self, running: _Running) -> Tensor:
+        """All that the model can see of a text that has grown out of its slot, for every position is another one now -> (1, C)."""
+        window, self._held[running.slot] = running.ids[-self.context :], []
+        hidden = self._decoder.read(running.slot, window, 0)[-1:]
+        self._held[running.slot] = window
+        return hidden
 
     def _events(self, rows: Sequence[_Running], logits: Tensor, prompt_scores: Mapping[int, tuple[TokenScore, ...]]) -> list[Event]:
         """(B, V) logits -> the next token of each, and who has ended."""

@@ -45,7 +45,7 @@ typedef struct {
     const Block *blocks;
     Linear head;
     // Room to work in
-    uint8_t *whole;      // [rows][the widest input rounded up to 64]: what a linear layer takes
+    uint8_t *whole;      // [rows][row_stride(inputs)]: what a linear layer takes
     float *scale;        // [rows] of it
     int32_t *zero;       // [rows] of it
     float *wide, *mixed; // [rows][the widest output], [rows][C]
@@ -60,7 +60,8 @@ typedef struct { // where each row stands
 
 static int64_t up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 
-static int64_t row_stride(const Model *m) { return up(m->n_inner > m->n_embd ? m->n_inner : m->n_embd, 64); }
+// Bytes from one row of an input to the next: no multiple of 4096, or rows would push each other out of the cache.
+static int64_t row_stride(int64_t inputs) { return up(inputs, 64) + 64; }
 
 static __m512 exponential(__m512 x) { // relative error 2e-7 (Cephes' polynomial); infinite above 89, next to nothing below -100
     x = _mm512_max_ps(_mm512_min_ps(x, _mm512_set1_ps(100)), _mm512_set1_ps(-100));
@@ -157,7 +158,7 @@ static inline __attribute__((always_inline)) void multiply(
 
 // And what becomes of them.
 static void tile(int64_t rows, const Linear *l, const Model *m, int64_t first, int64_t column, enum Then then, float *out) {
-    const int64_t stride = row_stride(m);
+    const int64_t stride = row_stride(l->in);
     const int8_t *weight = l->weight + column * l->in;
     const uint8_t *x = m->whole + first * stride;
     int32_t sums[ROWS][COLUMNS] __attribute__((aligned(64)));
@@ -195,7 +196,7 @@ static void linear(const Linear *l, const Model *m, int64_t rows, enum Then then
 
 // x [rows][n], through `norm` if there is one, into `whole`. With `back` the normed x takes x's place.
 static void take(const Model *m, const Norm *norm, float *x, int64_t rows, int64_t n, int back) {
-    const int64_t stride = row_stride(m);
+    const int64_t stride = row_stride(n);
 #pragma omp for schedule(static)
     for (int64_t r = 0; r < rows; r++) {
         float *from = x + r * n, *normed = back ? from : m->mixed + r * n;

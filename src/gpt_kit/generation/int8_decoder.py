@@ -25,18 +25,8 @@ from gpt_kit.model.positions import rotary_tables
 from gpt_kit.runtime import compiled_c
 
 LANES, COLUMNS = 16, 32  # as in int8.c
-FLAGS = (
-    "-O3",
-    "-mavx512f",
-    "-mavx512bw",
-    "-mavx512vl",
-    "-mavx512dq",
-    "-mavx512vnni",
-    "-mfma",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-fopenmp",
-)
+INSTRUCTIONS = "-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma"
+FLAGS = f"-O3 {INSTRUCTIONS} -fno-math-errno -fno-trapping-math -fopenmp".split()
 ROWS_AT_ONCE = 256  # of a prompt
 WIDEST_HEAD = 1024  # channels of which sums of 16-bit by 8-bit products fit 32 bits
 POINTER, WHOLE = ctypes.c_void_p, ctypes.c_int64
@@ -95,7 +85,7 @@ class Int8Decoder:
         inner, width, lanes = config.inner_width, config.n_embd, _up(capacity, LANES)
         threads = torch.get_num_threads()
         room = (
-            torch.zeros(ROWS_AT_ONCE, _up(max(inner, width), 64), dtype=torch.uint8),
+            torch.zeros(ROWS_AT_ONCE, _up(max(inner, width), 64) + 64, dtype=torch.uint8),
             torch.zeros(ROWS_AT_ONCE),
             torch.zeros(ROWS_AT_ONCE, dtype=torch.int32),
             torch.zeros(ROWS_AT_ONCE, max(inner, 3 * width)),

@@ -32,10 +32,13 @@ def compiled_c(source: Path, *flags: str) -> ctypes.CDLL | None:
     compiler = next(filter(shutil.which, (os.environ.get("CC", ""), "cc", "gcc", "clang")), None)
     if compiler is None:
         return None
-    with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder) / "library.so"  # which stays in memory when the file is gone
-        made = subprocess.run([compiler, *flags, "-shared", "-fPIC", "-o", library, source], check=False, capture_output=True)
-        return ctypes.CDLL(str(library)) if made.returncode == 0 else None
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            library = Path(folder) / "library.so"  # which stays in memory when the file is gone
+            subprocess.run([compiler, *flags, "-shared", "-fPIC", "-o", library, source], check=True, capture_output=True)
+            return ctypes.CDLL(str(library))
+    except (OSError, subprocess.CalledProcessError):  # no room, no right to run what lies there, another kind of compiler
+        return None
 
 
 def without_compiling() -> contextlib.AbstractContextManager[object]:
