@@ -11,10 +11,14 @@ import pytest
 
 from gpt_kit import create_model_config
 from gpt_kit.cli import main
+from gpt_kit.cli.arguments import parse
+from gpt_kit.cli.serve import ServeArguments
+from gpt_kit.cli.studio import StudioArguments
 from gpt_kit.model import GPTModel
 from gpt_kit.tokenizers import load_tokenizer
 
 ROOT = Path(__file__).parent.parent
+SERVERS = {"serve": ServeArguments, "studio": StudioArguments}
 SMALL = "--model.n-layer 1 --model.n-embd 16 --model.n-head 2 --model.max-position-embeddings 16 --evaluation.sample-tokens 4".split()
 TEXT = "Once upon a time there was a cat. It sat on a mat, and the mat was flat. " * 40
 
@@ -46,6 +50,9 @@ def test_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
     commands = readme_commands()
     assert len(commands) >= 7
     for _, verb, *words in commands:
+        if verb in SERVERS:  # run without end; tests of their own start them
+            assert parse(SERVERS[verb], verb, words)
+            continue
         small = [*SMALL, "--training.batch-size", "2"] if verb in ("train", "plan") and "--resume" not in words else []
         if "--config" in words:
             small += ["--training.max-steps", "2", "--data.stride", "8"]
