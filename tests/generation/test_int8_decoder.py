@@ -159,6 +159,30 @@ def test_sizes_far_apart_and_zeros_stay_finite(tiny_config: Callable[..., ModelC
             torch.nn.init.normal_(parameter)
 
 
+def test_a_thousand_tokens_of_equal_weight_do_not_overflow(
+    tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel]
+) -> None:
+    """The same token again and again, and queries and keys of zero: every place sees the mean of equal values."""
+    model = random_model(tiny_config(max_position_embeddings=1200, position_embedding="rotary"))
+    with torch.no_grad():
+        for block in model.blocks:
+            qkv = block.attention.qkv
+            qkv.weight[: 2 * model.config.n_embd].zero_()
+            qkv.bias[: 2 * model.config.n_embd].zero_()
+    states = decoder(model).read(0, [5] * 1200, 0)
+    torch.testing.assert_close(states, states[:1].expand_as(states), rtol=1e-3, atol=1e-3)
+
+
+def test_a_range_that_ends_between_two_steps_does_not_wrap_around(
+    tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel]
+) -> None:
+    """From -0.5 to 254.5 in steps of 1: zero stands at step 1, and the largest value would be at step 256 of 255."""
+    model = random_model(tiny_config())
+    hidden = torch.linspace(-0.5, 254.5, 24)[None]
+    expected = hidden @ model.head_weight.T
+    torch.testing.assert_close(decoder(model).logits(hidden), expected, rtol=0, atol=float(expected.abs().max()) / 50)
+
+
 def test_the_engine_writes_the_same_alone_and_among_others(model: GPTModel) -> None:
     """Drawn, with texts that grow out of the context: in int8 too no text depends on those beside it."""
     requests = [Request(prompt=text(model, 3 + 9 * i, seed=i), max_new_tokens=50, sampling=Sampling(), seed=i) for i in range(5)]

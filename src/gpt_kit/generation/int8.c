@@ -274,10 +274,7 @@ static void look(const Model *m, const Block *b, int64_t text, int64_t next, int
     // As fine as 16 bits allow, and as a sum of so many times 127 stays within 32.
     const float fine = fminf(32767 / _mm512_reduce_max_ps(heaviest), 16000000 / _mm512_reduce_add_ps(weights));
     int32_t *shares = (int32_t *)scores; // two tokens' weights take the place of their first one's score
-    for (int64_t s = 0; s < seen; s += 2) {
-        const int32_t second = s + 1 < seen ? (int32_t)(scores[s + 1] * fine + 0.5f) : 0;
-        shares[s / 2] = pair((int32_t)(scores[s] * fine + 0.5f), second);
-    }
+    for (int64_t s = 0; s < seen; s += 2) shares[s / 2] = pair((int32_t)(scores[s] * fine + 0.5f), (int32_t)(scores[s + 1] * fine + 0.5f));
     const __m512 scale = _mm512_set1_ps(1 / (fine * _mm512_reduce_add_ps(total)));
     for (int64_t i = 0; i < padded; i += LANES) {
         __m512i sum = _mm512_setzero_si512();
