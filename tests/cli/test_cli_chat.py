@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from gpt_kit.config import ModelConfig
+from gpt_kit.generation import Engine, Request
 from gpt_kit.model import GPTModel
 from gpt_kit.tokenizers import Message, chat_tokenizer, load_tokenizer, render_chat
 
@@ -89,13 +90,13 @@ def test_the_system_message_stands_before_the_first_question(piped: Callable, mo
     seen: list[list[int]] = []
     from gpt_kit.generation import chat as module
 
-    real = module.generate_ids
+    real = module.write
 
-    def spy(model: GPTModel, prompts: list[list[int]], *rest: int, **options: object) -> Iterator[list[int | None]]:
-        seen.extend(prompts)
-        return real(model, prompts, *rest, **options)  # type: ignore[arg-type]
+    def spy(engine: Engine, request: Request) -> Iterator[int]:
+        seen.append(list(request.prompt))
+        return real(engine, request)
 
-    monkeypatch.setattr(module, "generate_ids", spy)
+    monkeypatch.setattr(module, "write", spy)
     assert piped("one\n", "--system", "Count.")[0] == 0
     assert bytes(seen[0][1:-1]) == b"Count.\n\none"
 

@@ -5,16 +5,19 @@ The answers are a script, so that every claim can be made about a known conversa
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 import pytest
+import torch
 
 from gpt_kit.config import ModelConfig
 from gpt_kit.errors import InputError, TokenizerError
-from gpt_kit.generation import Chat, generate_ids
+from gpt_kit.generation import Chat, Engine, Request, generate_ids
+from gpt_kit.generation.decoder import Decoder
+from gpt_kit.generation.generate import write
 from gpt_kit.model import GPTModel
 from gpt_kit.tokenizers import ASSISTANT, USER, Message, Tokenizer, chat_tokenizer, load_tokenizer, render_chat
 
@@ -23,26 +26,35 @@ USER_ID, ASSISTANT_ID = BYTE.special_tokens[USER], BYTE.special_tokens[ASSISTANT
 
 
 class Script:
-    """Writes the given answers, one after the other, then the end token; keeps what it was asked."""
+    """Writes the given answers, one after the other, up to an end; keeps what it was asked."""
 
     def __init__(self, *answers: str | list[int]) -> None:
         self.answers = [BYTE.encode(answer) if isinstance(answer, str) else answer for answer in answers]
-        self.prompts: list[list[int]] = []
-        self.options: list[dict[str, Any]] = []
+        self.requests: list[Request] = []
 
-    def __call__(self, _model: object, prompts: list[list[int]], max_new_tokens: int, **options: Any) -> Iterator[list[int]]:
-        self.prompts += prompts
-        self.options.append({"max_new_tokens": max_new_tokens, **options})
-        for token in self.answers[len(self.prompts) - 1][:max_new_tokens]:
-            yield [token]
+    @property
+    def prompts(self) -> list[list[int]]:
+        return [list(request.prompt) for request in self.requests]
+
+    def __call__(self, _engine: Engine, request: Request) -> Iterator[int]:
+        self.requests.append(request)
+        answer = self.answers[len(self.requests) - 1][: request.max_new_tokens]
+        yield from itertools.takewhile(lambda token: token not in request.stop_ids, answer)
+
+
+class Unused(Engine):
+    """Its context is all that counts."""
+
+    def __init__(self, context: int) -> None:
+        self.context = context
 
 
 def chat_with(context: int = 1000, **options: Any) -> Chat:
-    return Chat(SimpleNamespace(config=SimpleNamespace(max_position_embeddings=context)), BYTE, **options)  # type: ignore[arg-type]
+    return Chat(Unused(context), BYTE, **options)
 
 
 def say(chat: Chat, script: Script, *questions: str) -> list[str]:
-    with patch("gpt_kit.generation.chat.generate_ids", script):
+    with patch("gpt_kit.generation.chat.write", script):
         return ["".join(chat.ask(question)) for question in questions]
 
 
@@ -86,7 +98,7 @@ def test_the_oldest_exchanges_drop_out_and_the_system_message_stays() -> None:
 def test_an_answer_never_goes_past_the_context_and_says_when_it_was_cut() -> None:
     script, chat = Script("x" * 100, "x" * 100, "ok"), chat_with(40, max_new_tokens=12)
     assert [len(answer) for answer in say(chat, script, "a", "b")] == [12, 12]
-    assert chat.was_cut and script.options[0]["max_new_tokens"] == 12
+    assert chat.was_cut and script.requests[0].max_new_tokens == 12
     say(chat, script, "c")
     assert not chat.was_cut
     script, chat = Script("x" * 100), chat_with(40)
@@ -107,7 +119,7 @@ def test_a_question_without_room_is_refused_and_nothing_has_happened() -> None:
 
 def test_an_answer_given_up_half_way_is_remembered_as_far_as_it_went() -> None:
     chat = chat_with()
-    with patch("gpt_kit.generation.chat.generate_ids", Script("abcdef")):
+    with patch("gpt_kit.generation.chat.write", Script("abcdef")):
         answer = chat.ask("Hi")
         assert [next(answer), next(answer)] == ["a", "b"]
         answer.close()
@@ -118,9 +130,9 @@ def test_an_answer_given_up_half_way_is_remembered_as_far_as_it_went() -> None:
 def test_seeds_count_up_so_that_the_same_question_may_have_another_answer() -> None:
     script = Script("a", "b", "c")
     say(chat_with(seed=5), script, "Hi", "Hi", "Hi")
-    assert [options["seed"] for options in script.options] == [5, 6, 7]
+    assert [request.seed for request in script.requests] == [5, 6, 7]
     say(chat_with(), script := Script("a", "b"), "Hi", "Hi")
-    assert [options["seed"] for options in script.options] == [None, None]
+    assert [request.seed for request in script.requests] == [None, None]
 
 
 def test_a_real_models_answer_is_the_generators(tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel]) -> None:
@@ -128,6 +140,32 @@ def test_a_real_models_answer_is_the_generators(tiny_config: Callable[..., Model
     expected = [token for (token,) in generate_ids(model, [prompt("Hi")], 12, stop_id=256)]
     answered = "".join(Chat(model, BYTE, max_new_tokens=12).ask("Hi"))
     assert answered == BYTE.decode([*prompt("Hi"), *expected])[len(BYTE.decode(prompt("Hi"))) :]
+
+
+def test_what_was_said_before_is_not_read_again(
+    tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor are the weights laid out anew: an engine stays. What it writes is what a new one would."""
+    model = random_model(tiny_config(vocab_size=BYTE.vocab_size, max_position_embeddings=90), std=0.4)
+    read, starts = Decoder.read, []
+
+    def spy(self: Decoder, slot: int, ids: list[int], start: int) -> torch.Tensor:
+        starts.append(start)
+        return read(self, slot, ids, start)
+
+    monkeypatch.setattr(Decoder, "read", spy)
+    chat = Chat(Engine(model, slots=1), BYTE, max_new_tokens=8)
+    for question in ("One?", "Two?"):
+        asked = [*chat.messages, Message("user", question)]
+        ids = render_chat(BYTE, asked, add_generation_prompt=True).ids
+        before = len(starts)
+        answer = "".join(chat.ask(question))
+        assert len(starts) == before + 1 and starts[before] >= (len(prompt("One?")) if before else 0)
+        assert answer == BYTE.decode([*ids, *write(Engine(model, slots=1), wished(ids, 8))])[len(BYTE.decode(ids)) :]
+
+
+def wished(ids: list[int], room: int) -> Request:
+    return Request(prompt=ids, max_new_tokens=room, stop_ids=frozenset([USER_ID, ASSISTANT_ID, BYTE.end_of_text_id or 0]))
 
 
 @pytest.mark.parametrize("tokenizer", [load_tokenizer("byte"), load_tokenizer("gpt2")], ids=["byte", "gpt2"])

@@ -39,6 +39,8 @@ class SamplingArguments:
     """Seed of the choice, 0 to 2^63 - 1; the same seed gives the same text. Without one, every run differs."""
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:N or mps."""
+    int8: bool = False
+    """Compute in int8, on an x86 CPU: several times as fast, a little less exact."""
 
     def sampling(self) -> Sampling:
         """Raises: ConfigError for settings out of range."""

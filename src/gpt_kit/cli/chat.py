@@ -36,7 +36,7 @@ def main(words: Sequence[str]) -> None:
     arguments = parse(ChatArguments, "chat", words)
 
     from gpt_kit.errors import ConfigError, TokenizerError
-    from gpt_kit.generation import Chat
+    from gpt_kit.generation import Chat, Engine
     from gpt_kit.generation.sampling import check_seed
     from gpt_kit.locate import locate_model
     from gpt_kit.model import GPTModel
@@ -54,8 +54,8 @@ def main(words: Sequence[str]) -> None:
         check_chat_tokenizer(tokenizer)  # before the weights are read
     except TokenizerError as error:
         raise TokenizerError(f"{arguments.model}: {error}") from None
-    model = GPTModel.from_pretrained(folder).to(device)
-    chat = Chat(model, tokenizer, system=arguments.system, max_new_tokens=arguments.max_new_tokens, sampling=sampling, seed=arguments.seed)
+    engine = Engine(GPTModel.from_pretrained(folder).to(device), slots=1, int8=arguments.int8)
+    chat = Chat(engine, tokenizer, system=arguments.system, max_new_tokens=arguments.max_new_tokens, sampling=sampling, seed=arguments.seed)
     is_terminal = _is_terminal()
     if is_terminal:
         print(f"{arguments.model}: an empty line, {LEAVE} or Ctrl-D leaves; {RESET} forgets what was said; Ctrl-C stops an answer")

@@ -31,7 +31,7 @@ def main(words: Sequence[str]) -> None:
     arguments = parse(GenerateArguments, "generate", words)
 
     from gpt_kit.errors import ConfigError
-    from gpt_kit.generation import encode_prompt, stream_text
+    from gpt_kit.generation import Engine, encode_prompt, stream_text
     from gpt_kit.generation.sampling import check_seed
     from gpt_kit.locate import locate_model
     from gpt_kit.model import GPTModel
@@ -54,12 +54,12 @@ def main(words: Sequence[str]) -> None:
     tokenizer = load_tokenizer(folder)
     prompt = well_formed(read_prompt(arguments.prompt))
     encode_prompt(prompt, tokenizer)  # one that cannot be spelled is found before anything is written
-    model = GPTModel.from_pretrained(folder).to(device)
+    engine = Engine(GPTModel.from_pretrained(folder).to(device), slots=1, int8=arguments.int8)
     for sample, seed in enumerate(seeds):
         if arguments.num_samples > 1:
             print(f"{'' if sample == 0 else chr(10)}--- sample {sample + 1} of {arguments.num_samples}")
         sys.stdout.write(prompt)
-        pieces = stream_text(model, tokenizer, prompt, arguments.max_new_tokens, sampling=sampling, stop=arguments.stop, seed=seed)
+        pieces = stream_text(engine, tokenizer, prompt, arguments.max_new_tokens, sampling=sampling, stop=arguments.stop, seed=seed)
         for piece in pieces:
             sys.stdout.write(piece)
             sys.stdout.flush()

@@ -29,7 +29,7 @@ class ServeArguments(ServerLimits):
     name: str = ""
     """What requests call the model; empty: the last part of MODEL."""
     int8: bool = False
-    """Compute in int8, on an x86 CPU: faster, a little less exact."""
+    """Compute in int8, on an x86 CPU: several times as fast, a little less exact."""
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:N or mps."""
 

@@ -2,6 +2,7 @@
 
 When less than a quarter of the context (or `max_new_tokens`, if that is less) is left for the answer, the oldest exchanges drop out;
 a system message stays. An answer never goes past the context, so what the model writes is always a continuation of a whole prompt.
+One engine writes all answers: what was said before is not read again.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gpt_kit.errors import InputError
-from gpt_kit.generation.generate import generate_ids
+from gpt_kit.generation.engine import Engine
+from gpt_kit.generation.generate import write
+from gpt_kit.generation.request import Request
 from gpt_kit.generation.sampling import GREEDY, Sampling
 from gpt_kit.generation.streaming import text_of
 from gpt_kit.model import GPTModel
@@ -24,7 +27,7 @@ class Chat:
 
     def __init__(
         self,
-        model: GPTModel,
+        model: GPTModel | Engine,
         tokenizer: Tokenizer,
         *,
         system: str = "",
@@ -34,7 +37,12 @@ class Chat:
     ) -> None:
         """`seed` is that of the first answer; the next one has seed + 1. Raises: TokenizerError for a tokenizer without chat format."""
         check_chat_tokenizer(tokenizer)
-        self._model, self._tokenizer = model, tokenizer
+        self._engine = model if isinstance(model, Engine) else Engine(model, slots=1)
+        self._tokenizer = tokenizer
+        self._ends = frozenset(tokenizer.special_tokens[name] for name in (USER, ASSISTANT))
+        """A model that writes the next question itself has also ended its answer."""
+        if tokenizer.end_of_text_id is not None:
+            self._ends |= {tokenizer.end_of_text_id}
         self._opening = [Message("system", system)] if system else []
         self._max_new_tokens, self._sampling, self._seed = max_new_tokens, sampling, seed
         self.reset()
@@ -54,7 +62,7 @@ class Chat:
         conversation then stays as it was.
         """
         messages, prompt_ids = self._fitted([*self.messages, Message("user", question)])
-        room = min(self._max_new_tokens, self._context - len(prompt_ids))
+        room = min(self._max_new_tokens, self._engine.context - len(prompt_ids))
         pieces: list[str] = []
         try:
             for piece in text_of(self._answer_ids(prompt_ids, room), self._tokenizer, prompt_ids):
@@ -64,19 +72,10 @@ class Chat:
             self.messages = [*messages, Message("assistant", "".join(pieces))]
             self._seed = None if self._seed is None else self._seed + 1
 
-    @property
-    def _context(self) -> int:
-        return self._model.config.max_position_embeddings
-
     def _answer_ids(self, prompt_ids: list[int], room: int) -> Iterator[int]:
-        """Up to the end token, or a mark: a model that writes the next question itself has also ended its answer."""
-        marks = {self._tokenizer.special_tokens[name] for name in (USER, ASSISTANT)}
-        end = self._tokenizer.end_of_text_id
         self.was_cut = False
-        steps = generate_ids(self._model, [prompt_ids], room, sampling=self._sampling, stop_id=end, seed=self._seed)
-        for (token,) in steps:
-            if token is None or token in marks:
-                return
+        request = Request(prompt=prompt_ids, max_new_tokens=room, sampling=self._sampling, seed=self._seed, stop_ids=self._ends)
+        for token in write(self._engine, request):
             yield token
             room -= 1
         self.was_cut = room == 0
@@ -84,14 +83,14 @@ class Chat:
     def _fitted(self, messages: list[Message]) -> tuple[list[Message], list[int]]:
         """The newest of `messages` that fit, and the prompt that they make."""
         num_opening, num_dropped = len(self._opening), 0
-        wanted = min(self._max_new_tokens, self._context // ANSWER_SHARE)
+        wanted = min(self._max_new_tokens, self._engine.context // ANSWER_SHARE)
         while True:
             ids = render_chat(self._tokenizer, messages, add_generation_prompt=True).ids
-            if len(ids) + wanted <= self._context:
+            if len(ids) + wanted <= self._engine.context:
                 break
             if len(messages) == num_opening + 1:
                 raise InputError(
-                    f"this message makes a prompt of {len(ids):,} tokens; the context of this model has {self._context:,}, "
+                    f"this message makes a prompt of {len(ids):,} tokens; the context of this model has {self._engine.context:,}, "
                     f"of which {wanted:,} are kept for the answer. Shorten the message"
                 )
             messages = messages[:num_opening] + messages[num_opening + 2 :]

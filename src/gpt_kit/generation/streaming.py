@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from gpt_kit.generation.generate import generate_ids
+from gpt_kit.generation.engine import Engine
+from gpt_kit.generation.generate import generate_ids, write
+from gpt_kit.generation.request import Request
 from gpt_kit.generation.sampling import GREEDY, Sampling
 from gpt_kit.model import GPTModel
 from gpt_kit.tokenizers import Tokenizer
 
 
 def stream_text(
-    model: GPTModel,
+    model: GPTModel | Engine,
     tokenizer: Tokenizer,
     prompt: str,
     max_new_tokens: int,
@@ -21,12 +23,19 @@ def stream_text(
     seed: int | None = None,
     use_cache: bool = True,
 ) -> Iterator[str]:
-    """The continuation of `prompt` in pieces that never cut a character, up to the end token or one of the `stop` strings."""
-    prompt_ids = encode_prompt(prompt, tokenizer)
-    steps = generate_ids(
-        model, [prompt_ids], max_new_tokens, sampling=sampling, stop_id=tokenizer.end_of_text_id, seed=seed, use_cache=use_cache
-    )
-    return text_of((token for (token,) in steps), tokenizer, prompt_ids, stop)
+    """The continuation of `prompt` in pieces that never cut a character, up to the end token or one of the `stop` strings.
+
+    An engine in the place of the model is ready at once for the next text, and knows what both begin with.
+    """
+    prompt_ids, end = encode_prompt(prompt, tokenizer), tokenizer.end_of_text_id
+    tokens: Iterator[int | None]
+    if isinstance(model, Engine):
+        stop_ids = frozenset() if end is None else frozenset([end])
+        tokens = write(model, Request(prompt=prompt_ids, max_new_tokens=max_new_tokens, sampling=sampling, seed=seed, stop_ids=stop_ids))
+    else:
+        steps = generate_ids(model, [prompt_ids], max_new_tokens, sampling=sampling, stop_id=end, seed=seed, use_cache=use_cache)
+        tokens = (token for (token,) in steps)
+    return text_of(tokens, tokenizer, prompt_ids, stop)
 
 
 def text_of(tokens: Iterable[int | None], tokenizer: Tokenizer, prompt_ids: list[int], stop: Sequence[str] = ()) -> Iterator[str]:
@@ -98,7 +107,7 @@ class TextStream:
         return text[: len(text) - longest]
 
 
-def generate_text(model: GPTModel, tokenizer: Tokenizer, prompt: str, max_new_tokens: int, **options: object) -> str:
+def generate_text(model: GPTModel | Engine, tokenizer: Tokenizer, prompt: str, max_new_tokens: int, **options: object) -> str:
     """The continuation of `prompt`, without the prompt. Options as for `stream_text`."""
     stream: Callable[..., Iterator[str]] = stream_text
     return "".join(stream(model, tokenizer, prompt, max_new_tokens, **options))
