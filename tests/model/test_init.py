@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import pytest
@@ -60,3 +61,19 @@ def test_the_seed_decides_the_weights() -> None:
         models.append(GPTModel(config).exported_tensors()["token_embedding.weight"])
     assert torch.equal(models[0], models[1])
     assert not torch.equal(models[0], models[2])
+
+
+def test_without_data_nothing_is_drawn(tiny_config: Callable[..., ModelConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the meta device, where weights will come from a file: `normal_` there makes torch load modules for a second."""
+    normal, drawn = torch.Tensor.normal_, []
+    monkeypatch.setattr(
+        torch.Tensor, "normal_", lambda tensor, *args, **kw: drawn.append(tensor.device.type) or normal(tensor, *args, **kw)
+    )
+    config = tiny_config()
+    expected = {name: parameter.shape for name, parameter in GPTModel(config).named_parameters()}
+    assert set(drawn) == {"cpu"}
+    with torch.device("meta"):
+        empty = GPTModel(config)
+    assert set(drawn) == {"cpu"}
+    assert {name: parameter.shape for name, parameter in empty.named_parameters()} == expected
+    assert all(parameter.is_meta and parameter.requires_grad for parameter in empty.parameters())

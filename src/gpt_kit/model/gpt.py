@@ -25,7 +25,7 @@ from gpt_kit.model.adapted import Adapted, weight_of
 from gpt_kit.model.block import TransformerBlock
 from gpt_kit.model.cache import KVCache
 from gpt_kit.model.dropout import Dropout
-from gpt_kit.model.init import initialize
+from gpt_kit.model.init import initialize, new_embedding
 from gpt_kit.model.layers import LayerNorm
 from gpt_kit.model.loss import linear_cross_entropy_sum
 from gpt_kit.model.mask import positions_from_mask, positions_in_documents, visible_in_trees, visible_keys
@@ -41,9 +41,9 @@ class GPTModel(nn.Module):
         super().__init__()
         self.config = config
         self.activation_checkpointing = False
-        self.token_embedding = nn.Embedding(config.padded_vocab_size, config.n_embd)
+        self.token_embedding = new_embedding(config.padded_vocab_size, config.n_embd)
         self.position_embedding = (
-            nn.Embedding(config.max_position_embeddings, config.n_embd) if config.position_embedding == "learned" else None
+            new_embedding(config.max_position_embeddings, config.n_embd) if config.position_embedding == "learned" else None
         )
         self.embedding_dropout = Dropout(config.embedding_dropout)
         self.blocks = nn.ModuleList(TransformerBlock(config, layer) for layer in range(config.n_layer))
