@@ -70,6 +70,21 @@ def test_the_engine_writes_nearly_the_same(
     assert rounded == pytest.approx(exact, abs=0.1)
 
 
+@pytest.mark.parametrize("kernel", [True, False], ids=["int8.c", "FBGEMM"])
+def test_a_model_in_bf16_can_be_written_with(
+    kernel: bool, tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two texts at once; scores within what bf16 itself loses, and twice that."""
+    if not kernel:
+        monkeypatch.setattr("gpt_kit.generation.engine.int8_kernel", lambda _: None)
+    model = random_model(tiny_config(), std=0.1)
+    expected = model(torch.tensor([[1, 2, 3]]))[0, -1].log_softmax(dim=-1).max().item()
+    engine = Engine(model.bfloat16(), slots=2, int8=True)
+    numbers = [engine.submit(Request(prompt=text, max_new_tokens=2, num_rivals=1)) for text in ([1, 2, 3], [5])]
+    found = {event.request: event.rivals[0][1] for event in engine.step()}
+    assert found[numbers[0]] == pytest.approx(expected, abs=0.1) and len(engine.step()) == 2
+
+
 def test_where_there_is_no_int8_it_says_so() -> None:
     with pytest.raises(ConfigError, match="int8 needs an x86 CPU with FBGEMM; this is cuda"):
         check_int8(torch.device("cuda"))

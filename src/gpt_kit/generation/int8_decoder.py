@@ -109,7 +109,7 @@ class Int8Decoder:
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
         """(N, C) -> (N, V) float32."""
-        logits = torch.empty(len(hidden), self.config.vocab_size)
+        hidden, logits = hidden.float(), torch.empty(len(hidden), self.config.vocab_size)
         for start in range(0, len(hidden), ROWS_AT_ONCE):
             rows, out = (each[start : start + ROWS_AT_ONCE].contiguous() for each in (hidden, logits))
             self._kernel.run_head(ctypes.byref(self._model), WHOLE(len(rows)), POINTER(rows.data_ptr()), POINTER(out.data_ptr()))
@@ -124,7 +124,8 @@ class Int8Decoder:
     def _forward(self, tokens: Sequence[int], slots: Sequence[int], positions: Sequence[int]) -> Tensor:
         """Rows of token, slot and position -> (rows, C) hidden states."""
         where = torch.tensor([tokens, slots, positions])
-        x = self.model.embed(where[0], where[2]).float()
+        embedded = self.model.embed(where[0], where[2])
+        x = embedded.float()
         turns: list[Tensor] = []
         if self.config.position_embedding == "rotary":
             turns = [table.flatten(0, -2).contiguous() for table in rotary_tables(where[2][:, None], self.config.head_width)]
@@ -133,7 +134,7 @@ class Int8Decoder:
             *addresses, states = (each.data_ptr() for each in part)
             rows = _Rows(len(part[0]), *addresses)
             self._kernel.run_blocks(ctypes.byref(self._model), ctypes.byref(rows), POINTER(states))
-        return self.model.final_norm(x)  # type: ignore[no-any-return]  # the module itself: a stop request waits at its door
+        return self.model.final_norm(x.to(embedded.dtype))  # type: ignore[no-any-return]  # the module itself: a stop request waits at its door
 
     def _block(self, block: TransformerBlock, layer: int) -> _Block:
         attention, feed_forward = block.attention, block.feed_forward

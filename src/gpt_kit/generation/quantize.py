@@ -26,13 +26,13 @@ def check_int8(device: torch.device) -> None:
 
 
 def int8_linear(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
-    """(out, in) weight and (out,) bias -> the function (…, in) -> (…, out) float32 of both, in int8."""
+    """(out, in) weight and (out,) bias -> the function (…, in) -> (…, out) of both, in int8."""
     packed = _packed(weight)
     # Without VNNI the instructions add pairs of products in 16 bits, which overflows unless the input has one bit less.
     spare_a_bit = not torch.cpu._is_vnni_supported()
 
     def layer(x: Tensor) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1])
+        rows = x.reshape(-1, x.shape[-1]).float()
         if len(rows) == 1:  # one row, one scale: FBGEMM's own
             out = torch.ops.quantized.linear_dynamic(rows, packed, spare_a_bit)
         else:
@@ -40,7 +40,7 @@ def int8_linear(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tenso
             out = torch.ops.quantized.linear_dynamic(rows / scale, packed, spare_a_bit).mul_(scale)
         if bias is not None:
             out += bias
-        return out.view(*x.shape[:-1], -1)  # type: ignore[no-any-return]
+        return out.view(*x.shape[:-1], -1).to(x.dtype)  # type: ignore[no-any-return]
 
     return layer
 

@@ -24,8 +24,7 @@ from gpt_kit.errors import GPTKitError, InputError
 from gpt_kit.serving.errors import ApiError
 
 if TYPE_CHECKING:
-    from gpt_kit.generation.engine import Engine
-from gpt_kit.generation.request import Event, Request
+    from gpt_kit.generation import Engine, Event, Request
 
 logger = logging.getLogger("uvicorn.error")
 
