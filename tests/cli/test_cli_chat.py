@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -99,6 +100,22 @@ def test_the_system_message_stands_before_the_first_question(piped: Callable, mo
     monkeypatch.setattr(module, "write", spy)
     assert piped("one\n", "--system", "Count.")[0] == 0
     assert bytes(seen[0][1:-1]) == b"Count.\n\none"
+
+
+@pytest.mark.parametrize("int8", [True, False])
+def test_int8_reaches_the_engine(int8: bool, run: Run, piped: Callable, chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of chat, and of generate."""
+    made, init = [], Engine.__init__
+
+    def spy(self: Engine, model: GPTModel, **options: Any) -> None:
+        made.append(options.pop("int8"))
+        init(self, model, **options)
+
+    monkeypatch.setattr(Engine, "__init__", spy)
+    words = ["--int8"] * int8
+    assert piped("one\n", *words)[0] == 0
+    assert run("generate", chat_model, "--device", "cpu", "--max-new-tokens", 2, *words)[0] == 0
+    assert made == [int8, int8]
 
 
 def test_the_seed_repeats_a_whole_conversation(piped: Callable) -> None:

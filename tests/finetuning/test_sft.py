@@ -64,6 +64,15 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(base: Path, records: Pa
     assert len(logged) == 8
 
 
+def test_examples_seen_many_times_are_no_cause_for_a_remark(
+    base: Path, records: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ten passes: of running text the watch would speak after four."""
+    finetune(base, records, tmp_path / "run", "--sft.epochs", "10")
+    out = capsys.readouterr().out
+    assert "40 steps" in out and "has been seen" not in out
+
+
 def losses(run: Path) -> list[float]:
     return [float(record["train/loss"]) for record in read_metrics(run / "metrics.jsonl") if "train/loss" in record]
 

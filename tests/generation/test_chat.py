@@ -164,6 +164,17 @@ def test_what_was_said_before_is_not_read_again(
         assert answer == BYTE.decode([*ids, *write(Engine(model, slots=1), wished(ids, 8))])[len(BYTE.decode(ids)) :]
 
 
+def test_an_answer_given_up_does_not_go_on_in_secret(
+    tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel]
+) -> None:
+    engine = Engine(random_model(tiny_config(vocab_size=BYTE.vocab_size, max_position_embeddings=90), std=0.4), slots=1)
+    pieces = write(engine, wished(prompt("Hi"), 20))
+    next(pieces)
+    assert not engine.is_idle
+    pieces.close()  # type: ignore[attr-defined]
+    assert engine.is_idle
+
+
 def wished(ids: list[int], room: int) -> Request:
     return Request(prompt=ids, max_new_tokens=room, stop_ids=frozenset([USER_ID, ASSISTANT_ID, BYTE.end_of_text_id or 0]))
 
