@@ -67,9 +67,9 @@ def with_ctranslate2(folder: Path) -> Write:
 def with_kit(folder: Path, int8: bool) -> Write:
     from gpt_kit import GPTModel
     from gpt_kit.generation import Engine, Request
-    from gpt_kit.runtime import keep_freed_memory
+    from gpt_kit.runtime import tune_memory
 
-    keep_freed_memory()
+    tune_memory()
     model = GPTModel.from_pretrained(folder)
     engines: dict[int, Engine] = {}
 

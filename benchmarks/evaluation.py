@@ -84,9 +84,9 @@ def kit(folder: Path) -> Scored:
     from gpt_kit import GPTModel, load_tokenizer
     from gpt_kit.evaluation import Scorer
     from gpt_kit.evaluation.tasks import TaskRunner
-    from gpt_kit.runtime import choose_precision, keep_freed_memory
+    from gpt_kit.runtime import choose_precision, tune_memory
 
-    keep_freed_memory()
+    tune_memory()
     scorer = Scorer(model=GPTModel.from_pretrained(folder / "model"), precision=choose_precision("float32", torch.device("cpu")))
     tokenizer = load_tokenizer(folder / "model")
 

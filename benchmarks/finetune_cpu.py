@@ -42,12 +42,12 @@ def tune_with_kit(data: str, steps: int, folder: Path) -> list[float]:
     from gpt_kit.data import ExampleBatches, read_conversations
     from gpt_kit.finetuning import encode_conversations
     from gpt_kit.model import GPTModel
-    from gpt_kit.runtime import choose_precision, keep_freed_memory
+    from gpt_kit.runtime import choose_precision, tune_memory
     from gpt_kit.tokenizers import chat_tokenizer, load_tokenizer
     from gpt_kit.training import Optimizers, micro_batch_rows, optimizer_step
 
     del folder
-    keep_freed_memory()
+    tune_memory()
     torch.manual_seed(0)
     device, config = torch.device("cpu"), SftRun(model=create_model_config("gpt2"))
     model = GPTModel(config.model)

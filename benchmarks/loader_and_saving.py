@@ -38,7 +38,7 @@ from gpt_kit.data.shards import ShardWriter, TokenArray, open_shard
 from gpt_kit.evaluation import evaluate_loss
 from gpt_kit.generation import generate_text
 from gpt_kit.model import GPTModel
-from gpt_kit.runtime import Precision, choose_precision, keep_freed_memory, seed_everything
+from gpt_kit.runtime import Precision, choose_precision, seed_everything, tune_memory
 from gpt_kit.tokenizers import load_tokenizer
 from gpt_kit.training import Optimizers, TrainingState, optimizer_step, points_of, read_metrics, save_checkpoint
 from gpt_kit.training.checkpoint import prune_checkpoints
@@ -102,7 +102,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"python {sys.version.split()[0]}, torch {torch.__version__}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}")
     print(f"GPT-2 124M, B = {B}, T = {T}; command: python {' '.join(sys.argv)}")
-    keep_freed_memory()
+    tune_memory()
     seed_everything(0)
     folder = Path(tempfile.mkdtemp(prefix="gpt-kit-benchmark-"))
     try:

@@ -84,9 +84,9 @@ CASES: dict[str, Callable[[], Callable[[], None]]] = {
 
 def measure(case: str, steps: int) -> tuple[float, float]:
     """Median seconds after two warm-up rounds, and the peak of this process in GB."""
-    from gpt_kit.runtime import keep_freed_memory, seed_everything
+    from gpt_kit.runtime import seed_everything, tune_memory
 
-    keep_freed_memory()
+    tune_memory()
     seed_everything(0)
     run, times = CASES[case](), []
     for _ in range(steps):

@@ -32,10 +32,10 @@ def time_kit(steps: int, dropout: float = 0.0) -> list[float]:
     from gpt_kit.config import load_run_config
     from gpt_kit.data.batches import make_batch
     from gpt_kit.model import GPTModel
-    from gpt_kit.runtime import choose_precision, keep_freed_memory, seed_everything
+    from gpt_kit.runtime import choose_precision, seed_everything, tune_memory
     from gpt_kit.training import Optimizers, optimizer_step
 
-    keep_freed_memory()
+    tune_memory()
     seed_everything(0)
     device = torch.device("cpu")
     config = load_run_config(CONFIG)

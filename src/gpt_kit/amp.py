@@ -57,7 +57,7 @@ class AMPTrainer:
             loss = compute_batch_loss(input_batch, target_batch, model, device, ignore_index)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(optimizer)
-        if clip_gradients(model, max_grad_norm).isfinite():
+        if clip_gradients(model.parameters(), max_grad_norm).isfinite():
             self.scaler.step(optimizer)
         self.scaler.update()
         return loss.item()

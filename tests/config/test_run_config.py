@@ -76,7 +76,7 @@ def test_all_problems_of_a_file_are_reported_at_once(tmp_path: Path) -> None:
         "unknown section [modl] (did you mean 'model'?)",
         "[model] preset: unknown model 'gpt2-smol' (did you mean 'gpt2-small'?)",
         "[model] n_head must be a whole number; got 'twelve'",
-        "[training] optimizer must be one of adamw, muon (did you mean 'adamw'?); got 'adam'",
+        "[training] optimizer must be one of auto, adamw, adamw8bit, muon (did you mean 'adamw'?); got 'adam'",
         "[training] unknown key 'max_step' (did you mean 'max_steps'?)",
         "[training] batch_size must be a whole number; got 2.5",
         "[training] compile must be one of auto, on, off",

@@ -120,13 +120,15 @@ def test_training_moves_the_adapters_and_leaves_the_base_as_it_was_to_the_bit(ti
 def test_recomputation_draws_the_dropout_masks_of_the_first_time(
     tiny_config: Callable[..., ModelConfig], lora_model: Callable[..., GPTModel], monkeypatch: pytest.MonkeyPatch, bf16: bool
 ) -> None:
-    """Gradients to the bit, kept against computed again (blocks of attention included), and the random state left behind."""
+    """Kept against computed again (blocks of attention included): the loss to the bit, gradients to rounding (the frozen layer's and
+    the update's part of one input are added up in another place), and the random state left behind."""
     shape = {"n_embd": 64, "n_head": 2, "n_inner": 96, "max_position_embeddings": 32}
     model = lora_model(tiny_config(**shape, attention_dropout=0.1, residual_dropout=0.1), dropout=0.4, targets=TIED).train()
     ids = torch.randint(0, 61, (2, 32), generator=torch.Generator().manual_seed(5))
     results = []
     for worth_it in (0, 2**40):
         monkeypatch.setattr(recompute, "WORTH_IT", worth_it)
+        monkeypatch.setattr(recompute, "LONG", 0)
         model.zero_grad()
         torch.manual_seed(7)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -135,7 +137,9 @@ def test_recomputation_draws_the_dropout_masks_of_the_first_time(
         gradients = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
         results.append([loss.detach(), torch.rand(1), *gradients])
     assert len(results[0]) == 2 + 2 * 9
-    assert all(torch.equal(again, kept) for again, kept in zip(*results, strict=True))
+    assert all(torch.equal(again, kept) for again, kept in zip(results[0][:2], results[1][:2], strict=True))
+    for again, kept in zip(results[0][2:], results[1][2:], strict=True):
+        assert ((again - kept).norm() / kept.norm()).item() < (0.02 if bf16 else 1e-5)
 
 
 def test_dropout_hides_inputs_from_a_alone_and_only_in_training(

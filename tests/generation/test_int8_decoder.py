@@ -18,7 +18,7 @@ from gpt_kit.generation.decoder import Decoder, Layer
 from gpt_kit.generation.int8_decoder import Int8Decoder, int8_kernel
 from gpt_kit.generation.quantize import round_to_int8
 from gpt_kit.model import GPTModel
-from gpt_kit.runtime import compiled_c
+from gpt_kit.native import compiled_c
 
 pytestmark = pytest.mark.skipif(int8_kernel(64) is None, reason="no AVX-512 VNNI here, or no C compiler")
 

@@ -58,10 +58,10 @@ def test_fused_blocked_and_written_out_agree_in_value_and_gradients(
 def test_attention_dropout_drops_its_share_of_the_weights_and_keeps_the_mean() -> None:
     """Values of 1: each output is the sum of its kept weights / (1 - 0.3), so 1 on average, and never all exactly 1."""
     torch.manual_seed(0)
-    q, k, _ = (torch.randn(64, H, S, D) for _ in range(3))
+    q, k, _ = (torch.randn(1024, H, S, D) for _ in range(3))
     for attend, dtype in ((fused_attention, torch.float32), (fused_attention, torch.bfloat16), (blocked_attention, torch.float32)):
-        mixed = attend(q.to(dtype), k.to(dtype), torch.ones(64, H, S, D, dtype=dtype), None, 0.3).float()
-        assert abs(mixed.mean() - 1) < 0.02
+        mixed = attend(q.to(dtype), k.to(dtype), torch.ones(1024, H, S, D, dtype=dtype), None, 0.3).float()
+        assert abs(mixed.mean() - 1) < 0.012
         assert (mixed[:, :, 0] == 0).float().mean() == pytest.approx(0.3, abs=0.05)
 
 

@@ -66,10 +66,10 @@ def test_weights_gradients_and_optimizer_are_the_closed_form(tiny_config: Callab
 
 
 def test_counting_a_model_that_would_not_fit_takes_no_memory_and_draws_no_random_number() -> None:
-    """Twelve blocks of GPT-2 XL in micro-batches of a million need a thousand TB; counted here, the random state stays as it was."""
+    """Twelve blocks of GPT-2 XL in micro-batches of a million need nine hundred TB; counted here, the random state stays as it was."""
     before = torch.get_rng_state()
     config = ModelConfig(n_embd=1600, n_layer=12, n_head=25)
-    assert step_memory(config, TrainingConfig(), 10**6).total > 1e15
+    assert step_memory(config, TrainingConfig(), 10**6).total > 9e14
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -64,7 +64,7 @@ def main(words: Sequence[str]) -> None:
     from gpt_kit.evaluation.records import append_evaluations, weights_sha256
     from gpt_kit.evaluation.tasks import check_task
     from gpt_kit.locate import locate_model
-    from gpt_kit.runtime import keep_freed_memory
+    from gpt_kit.runtime import tune_memory
 
     tasks = [name.strip() for name in arguments.tasks.split(",") if name.strip()]
     if not tasks:
@@ -73,7 +73,7 @@ def main(words: Sequence[str]) -> None:
     examples = _files_of(tasks, arguments.fewshot_data, "--fewshot-data")
     for task in tasks:  # all of them before the first: it may take hours
         check_task(task)
-    keep_freed_memory()
+    tune_memory()
     folder = locate_model(arguments.model)
     file = Path(arguments.out).expanduser() if arguments.out else evaluations_file(arguments.model, folder)
     runner = _runner(arguments, folder)

@@ -17,7 +17,7 @@ from gpt_kit.config import RunConfig
 from gpt_kit.data import Batch
 from gpt_kit.data.batches import make_batch
 from gpt_kit.model import count_model
-from gpt_kit.runtime import ALONE, choose_device, choose_precision, free_memory, keep_freed_memory, seed_everything, used_memory
+from gpt_kit.runtime import ALONE, choose_device, choose_precision, free_memory, seed_everything, tune_memory, used_memory
 from gpt_kit.training import (
     Events,
     MemoryPlan,
@@ -59,7 +59,7 @@ class Plan:
 
 def make_plan(config: RunConfig, started: float, out: Path | None = None) -> Plan:
     """Probe the run that `config` asks for. `started` is time.perf_counter() when the command began; checkpoints would go to `out`."""
-    keep_freed_memory()
+    tune_memory()
     device = choose_device(config.training.device)
     precision = choose_precision(config.training.precision, device)
     seed_everything(config.training.seed)

@@ -64,9 +64,9 @@ def _demo(arguments: QuickstartArguments) -> Path:
 
     from gpt_kit.cli.pretraining import train_run
     from gpt_kit.cli.runs import free_folder
-    from gpt_kit.runtime import keep_freed_memory
+    from gpt_kit.runtime import tune_memory
 
-    keep_freed_memory()
+    tune_memory()
     run = free_folder(arguments.out)
     config, corpus = _prepared(run)
     stage("2 before", "what the untrained model writes:")

@@ -36,9 +36,9 @@ from gpt_kit.runtime import (
     choose_device,
     choose_precision,
     describe_machine,
-    keep_freed_memory,
     seed_everything,
     start_world,
+    tune_memory,
 )
 from gpt_kit.tokenizers import Tokenizer
 from gpt_kit.training import (
@@ -103,7 +103,7 @@ def start_run(config: Settings, run: Path, resume: str, prepare: Prepare) -> Tra
 
     Raises what the kit raises; the folder is locked meanwhile. Of several processes, each calls this and the main one writes.
     """
-    keep_freed_memory()
+    tune_memory()
     device = choose_device(config.training.device)
     precision = choose_precision(config.training.precision, device)
     with start_world(device, config.training.rank_timeout_seconds) as world, _locked(run, world):

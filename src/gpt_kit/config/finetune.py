@@ -91,7 +91,7 @@ class ClassifyConfig:
 
 def _training() -> TrainingConfig:
     return TrainingConfig(
-        max_steps=AS_MANY_AS_EPOCHS_SAY, batch_size=8, learning_rate=5e-5, warmup_steps=10, schedule="linear",
+        max_steps=AS_MANY_AS_EPOCHS_SAY, batch_size=8, optimizer="auto", learning_rate=5e-5, warmup_steps=10, schedule="linear",
         min_learning_rate_ratio=0.0, weight_decay=0.0, beta2=0.999,
     )  # fmt: skip
 

@@ -86,8 +86,9 @@ class TrainingConfig:
     micro_batch_size: int | Literal["auto"] = 0
     """Windows per forward pass; fewer need less memory and change nothing else. 0: all of a batch, on a CPU only some seconds' work;
     auto: as many as fit the memory, counted once, when the run starts; its config.toml holds the number. Short: --micro-batch."""
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    """AdamW for everything, or Muon for the blocks' matrices with AdamW for the rest."""
+    optimizer: Literal["auto", "adamw", "adamw8bit", "muon"] = "adamw"
+    """AdamW for everything; adamw8bit: with a quarter of its memory; or Muon for the blocks' matrices with AdamW for the rest.
+    auto: adamw8bit where it is the faster one (a CPU with AVX-512 and a C compiler), else adamw."""
     learning_rate: float = 6e-4
     """AdamW's highest learning rate, right after the warm-up: roughly the change of a weight per step, 0 or more; often 1e-4 to 1e-2."""
     muon_learning_rate: float = 0.02

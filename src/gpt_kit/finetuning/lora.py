@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from gpt_kit.config import LoraConfig
 from gpt_kit.errors import ConfigError
 from gpt_kit.model import Adapted, Dropout, GPTModel
+from gpt_kit.model.linear import linear
+from gpt_kit.model.recompute import Layer, computed_again, unchanged
 
 ADAPTER_PARAMETERS = ("lora_A", "lora_B")
 
@@ -42,11 +44,14 @@ class LoraLinear(LoraLayer):
         self.dropout = Dropout(config.dropout)
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(…, in) -> (…, out)"""
-        update = F.linear(F.linear(self.dropout(x), self.lora_A) * self.factor, self.lora_B)
-        # The large product comes last: where this is computed again for the backward pass (recompute.py), it is left out.
-        return F.linear(x, self.weight, self.bias) + update
+    def forward(self, x: Tensor, before: Layer = unchanged) -> Tensor:
+        """(…, in) -> (…, out), reading before(x)."""
+        others = before.parameters() if isinstance(before, nn.Module) else ()
+        update = computed_again(lambda x: self._update(before(x)), x, parameters=[self.lora_A, self.lora_B, *others])
+        return linear(x, self.weight, self.bias, before) + update
+
+    def _update(self, x: Tensor) -> Tensor:
+        return F.linear(F.linear(self.dropout(x), self.lora_A) * self.factor, self.lora_B)
 
     def merged_weight(self) -> Tensor:
         """(out, in)"""

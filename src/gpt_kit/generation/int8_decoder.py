@@ -22,7 +22,7 @@ from gpt_kit.model.adapted import weight_of
 from gpt_kit.model.block import TransformerBlock
 from gpt_kit.model.layers import LayerNorm
 from gpt_kit.model.positions import rotary_tables
-from gpt_kit.runtime import compiled_c
+from gpt_kit.native import compiled_c
 
 LANES, COLUMNS = 16, 32  # as in int8.c
 INSTRUCTIONS = "-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma"

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from gpt_kit.config import ModelConfig
 from gpt_kit.model.cache import KVCache
 from gpt_kit.model.dropout import Dropout, drop
+from gpt_kit.model.linear import Linear, linear_after
 from gpt_kit.model.positions import rotate
 from gpt_kit.model.recompute import Layer, computed_again, unchanged
 
@@ -49,10 +50,13 @@ def blocked_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, d
             if visible is None:
                 bias = bias.triu(start + earlier + 1)
             else:
-                bias = bias.masked_fill(visible[:, :, start:stop, :end], 0).expand(*q.shape[:2], -1, -1).flatten(0, 1)
+                bias = bias.masked_fill(
+                    visible[:, :, start:stop, :end], 0
+                )  # (B, 1, block, end), or for every head where that takes no copy
+                bias = bias[0] if len(bias) == 1 else bias.expand(*q.shape[:2], -1, -1).flatten(0, 1)
             scores = torch.baddbmm(bias, flat_q[:, start:stop], flat_k[:, :end].transpose(1, 2), alpha=1 / math.sqrt(q.shape[-1]))
             mixed.append(drop(scores.softmax(dim=-1), dropout) @ flat_v[:, :end])  # (B·H, block, D)
-    return torch.cat(mixed, dim=1).view(q.shape)
+    return (torch.cat(mixed, dim=1) if len(mixed) > 1 else mixed[0]).view(q.shape)
 
 
 def written_out_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, dropout: float) -> Tensor:
@@ -73,8 +77,8 @@ class MultiHeadAttention(nn.Module):
         self.layer = layer  # its place in the cache
         self.n_head = config.n_head
         self.attention_dropout = config.attention_dropout
-        self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.qkv_bias)
-        self.projection = nn.Linear(config.n_embd, config.n_embd)
+        self.qkv = Linear(config.n_embd, 3 * config.n_embd, bias=config.qkv_bias)
+        self.projection = Linear(config.n_embd, config.n_embd)
         self.dropout = Dropout(config.residual_dropout)
         self.attend: Attend = fused_attention
 
@@ -88,7 +92,7 @@ class MultiHeadAttention(nn.Module):
     ) -> Tensor:
         """(B, T, C) -> (B, T, C), reading norm(x). `visible` is (B, 1, T, S), or None for plain causal attention."""
         batch, num_tokens, width = x.shape
-        qkv = computed_again(lambda x: self.qkv(norm(x)), x)
+        qkv = linear_after(norm, self.qkv, x)
         q, k, v = qkv.view(batch, num_tokens, 3, self.n_head, -1).permute(2, 0, 3, 1, 4)  # each (B, H, T, D)
         if rotary is not None:
             q, k = rotate(q, rotary), rotate(k, rotary)

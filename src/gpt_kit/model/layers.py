@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from gpt_kit.config import ModelConfig
 from gpt_kit.model.dropout import Dropout
-from gpt_kit.model.recompute import Layer, computed_again, unchanged
+from gpt_kit.model.linear import Linear, linear_after
+from gpt_kit.model.recompute import Layer, unchanged
 
 
 class LayerNorm(nn.Module):
@@ -41,13 +42,13 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.expand = nn.Linear(config.n_embd, config.inner_width)
+        self.expand = Linear(config.n_embd, config.inner_width)
         self.activation = GELU()
-        self.contract = nn.Linear(config.inner_width, config.n_embd)
+        self.contract = Linear(config.inner_width, config.n_embd)
         self.dropout = Dropout(config.residual_dropout)
 
     def forward(self, x: Tensor, norm: Layer = unchanged) -> Tensor:
         """(B, T, C) -> (B, T, C), reading norm(x)."""
-        wide = computed_again(lambda x: self.expand(norm(x)), x)
-        output: Tensor = self.dropout(computed_again(lambda wide: self.contract(self.activation(wide)), wide))
+        wide = linear_after(norm, self.expand, x)
+        output: Tensor = self.dropout(linear_after(self.activation, self.contract, wide))
         return output

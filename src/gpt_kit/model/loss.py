@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gpt_kit.model.room import free_place
 from gpt_kit.model.tied import TiedGradient
 
 IGNORE_INDEX = -100  # a target that is not scored; the number that torch and transformers use
@@ -52,8 +53,10 @@ class _LinearCrossEntropySum(torch.autograd.Function):
         with torch.autocast(device, enabled=False):
             need_hidden, need_weight = ctx.needs_input_grad[:2]
             # First, for it outlives the rest: what is freed above it joins the free end of the heap, where the next large gradient fits.
-            grad_weight = torch.zeros_like(weight) if need_weight and training else None
-            compute_hidden, compute_weight = hidden.to(dtype), weight.to(dtype)
+            one_block = tied is not None and training and len(targets) <= ROWS_PER_BLOCK
+            place = free_place(weight, dtype) if one_block else None  # several blocks are added up, for which bf16 is too coarse
+            grad_weight = torch.zeros_like(weight) if need_weight and training and place is None else None
+            compute_hidden, compute_weight = hidden.to(dtype), weight.to(dtype) if place is None else place.copy_(weight)
             gradient_hidden, gradient_weight = compute_hidden.to(gradient_dtype), compute_weight.to(gradient_dtype)
             grad_hidden = torch.empty_like(gradient_hidden) if need_hidden and training else None
             loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
@@ -66,9 +69,11 @@ class _LinearCrossEntropySum(torch.autograd.Function):
                     torch.mm(logits, gradient_weight, out=grad_hidden[rows])
                 if grad_weight is not None:
                     _add_product_(grad_weight, logits.T, gradient_hidden[rows])
+                if place is not None:
+                    grad_weight = torch.mm(logits.T, gradient_hidden, out=place)  # instead of the weight, which has been multiplied with
                 del logits  # before the next block's are there
         ctx.gradients = grad_hidden, grad_weight
-        ctx.dtypes, ctx.tied = (hidden.dtype, weight.dtype), tied
+        ctx.dtypes, ctx.tied = (hidden.dtype, weight.dtype if place is None else dtype), tied
         return loss
 
     @staticmethod

@@ -42,4 +42,9 @@ class _TiedEmbedding(torch.autograd.Function):
         (token_ids,) = ctx.saved_tensors
         total, ctx.tied.waiting = ctx.tied.waiting, None
         total = torch.zeros_like(ctx.like) if total is None else total
-        return None, total.index_add_(0, token_ids.flatten(), grads[0].flatten(0, -2).to(total.dtype)), None
+        ids, grad = token_ids.flatten(), grads[0].flatten(0, -2).to(ctx.like.dtype)
+        if total.dtype == grad.dtype:
+            return None, total.index_add_(0, ids, grad), None
+        rows, places = ids.unique(return_inverse=True)  # a frequent token's many gradients are not added up in bf16
+        total[rows] = total[rows].to(grad.dtype).index_add_(0, places, grad).to(total.dtype)
+        return None, total, None

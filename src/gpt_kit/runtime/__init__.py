@@ -1,8 +1,8 @@
 """The machine: device, precision, random state, memory. Knows no model."""
 
-from gpt_kit.runtime.compiling import can_compile, check_can_compile, compiled_c, without_compiling
+from gpt_kit.runtime.compiling import can_compile, check_can_compile, without_compiling
 from gpt_kit.runtime.device import choose_device, describe_machine
-from gpt_kit.runtime.memory import is_out_of_memory, keep_freed_memory
+from gpt_kit.runtime.memory import is_out_of_memory, tune_memory
 from gpt_kit.runtime.parallel import as_sharded, drop_gathered, gather, is_sharded, shard, share_gradients, whole
 from gpt_kit.runtime.precision import Precision, choose_precision
 from gpt_kit.runtime.random import random_state, restore_random_state, seed_everything
@@ -22,7 +22,6 @@ __all__ = [
     "check_can_compile",
     "choose_device",
     "choose_precision",
-    "compiled_c",
     "describe_machine",
     "drop_gathered",
     "free_memory",
@@ -30,7 +29,6 @@ __all__ = [
     "interruptible",
     "is_out_of_memory",
     "is_sharded",
-    "keep_freed_memory",
     "peak_memory",
     "random_state",
     "release_threads",
@@ -41,6 +39,7 @@ __all__ = [
     "start_world",
     "stop_cause",
     "stoppable",
+    "tune_memory",
     "used_memory",
     "whole",
     "without_compiling",

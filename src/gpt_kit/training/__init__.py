@@ -15,7 +15,7 @@ from gpt_kit.training.files import WHOLE_MODEL, ModelFiles, refuse_other_model
 from gpt_kit.training.fitting import affordable_rows, micro_batch_rows, with_fitting_micro_batch
 from gpt_kit.training.memory_probe import StepCounter, StepMemory, largest_micro_batch
 from gpt_kit.training.metrics import MetricsFile, Observer, Record, read_metrics
-from gpt_kit.training.optimizers import Optimizers
+from gpt_kit.training.optimizers import Optimizers, clip_gradients
 from gpt_kit.training.parallel import gathered, spread
 from gpt_kit.training.plan import Events, MemoryPlan, TimePlan, count_events, plan_memory, plan_time
 from gpt_kit.training.probing import Measured, probe
@@ -23,7 +23,6 @@ from gpt_kit.training.samples import SampleWriter, drop_samples_after, write_sam
 from gpt_kit.training.schedules import learning_rate_share
 from gpt_kit.training.step import (
     StepReport,
-    clip_gradients,
     compute_batch_loss,
     compute_loader_loss,
     optimizer_step,

@@ -24,7 +24,7 @@ from gpt_kit.evaluation import batch_loss_sum
 from gpt_kit.model import GPTModel
 from gpt_kit.model.loss import ROWS_PER_BLOCK
 from gpt_kit.runtime import Precision
-from gpt_kit.training.optimizers import STATE_KEYS, Optimizers
+from gpt_kit.training.optimizers import Optimizers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +36,8 @@ class StepMemory:
     gradients: int
     """One float32 for each parameter."""
     optimizer: int
-    """What the optimizer remembers: two float32 for each parameter with AdamW, one for the blocks' matrices with Muon."""
+    """What the optimizer remembers: two float32 for each parameter with AdamW, two bytes in its 8-bit form, one float32 for the blocks'
+    matrices with Muon."""
     activations: int
     """The highest point of a micro-batch's forward and backward pass above all that: grows with its rows."""
 
@@ -64,14 +65,8 @@ class StepCounter:
         with self._fake, device:
             self._model = GPTModel(model_config)
             self._model.activation_checkpointing = training.activation_checkpointing
-            optimizers = Optimizers(self._model, training, device).optimizers
+            self._optimizer = Optimizers(self._model, training, device).state_bytes
         self._weights = sum(parameter.nbytes for parameter in self._model.parameters())
-        self._optimizer = sum(
-            parameter.nbytes * len(STATE_KEYS[type(part)] - {"step"})
-            for part in optimizers
-            for group in part.param_groups
-            for parameter in group["params"]
-        )
 
     def __call__(self, rows: int) -> StepMemory:
         """One step with micro-batches of `rows` windows."""

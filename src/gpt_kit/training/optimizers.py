@@ -1,4 +1,4 @@
-"""AdamW, and Muon beside it, behind one small interface.
+"""AdamW, in 32 or in 8 bits, and Muon beside it, behind one small interface.
 
 AdamW (Loshchilov & Hutter 2019) decays matrices only: biases and LayerNorm have no decay. Muon (Jordan et al. 2024) takes the
 matrices inside the blocks, whose updates it orthogonalises; embeddings and the head stay with AdamW although they are matrices too,
@@ -7,6 +7,7 @@ for their rows are looked up, not multiplied through.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -14,14 +15,21 @@ from torch import Tensor, nn
 
 from gpt_kit.config import TrainingConfig
 from gpt_kit.errors import CheckpointError
-from gpt_kit.runtime import as_sharded
+from gpt_kit.model.room import GradientRoom
+from gpt_kit.runtime import as_sharded, is_sharded, whole
+from gpt_kit.training.adamw_8bit import AdamW8bit, is_fast
 
-STATE_KEYS = {torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"}, torch.optim.Muon: {"momentum_buffer"}}
+STATE_KEYS = {
+    torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},
+    AdamW8bit: {"step", "exp_avg", "exp_avg_sq", "exponents"},
+    torch.optim.Muon: {"momentum_buffer"},
+}
+Optimizer = torch.optim.Optimizer | AdamW8bit
 MUON_MOMENTUM = 0.95  # Jordan et al. 2024, the value of all published runs
 
 
 class Optimizers:
-    """One or two torch optimizers that step together. State crosses to disk as named tensors, without pickle."""
+    """One or two optimizers that step together. State crosses to disk as named tensors, without pickle."""
 
     def __init__(self, model: nn.Module, config: TrainingConfig, device: torch.device) -> None:
         named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
@@ -32,9 +40,12 @@ class Optimizers:
             {"params": [p for p in rest if p.ndim >= 2], "weight_decay": config.weight_decay},
             {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
         ]
+        rate, betas = config.learning_rate, (config.beta1, config.beta2)
+        small = config.optimizer == "adamw8bit" or (config.optimizer == "auto" and is_fast(device) and not is_sharded(model))
+        self.eight_bit = AdamW8bit(groups, rate, betas, seed=config.seed) if small else None
+        self._room = GradientRoom(model) if self.eight_bit else None
         fused = device.type in ("cpu", "cuda")
-        adamw = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=fused)
-        self.optimizers: list[torch.optim.Optimizer] = [adamw]
+        self.optimizers: list[Optimizer] = [self.eight_bit or torch.optim.AdamW(groups, lr=rate, betas=betas, fused=fused)]
         if muon:
             self.optimizers.append(
                 torch.optim.Muon(muon, lr=config.muon_learning_rate, momentum=MUON_MOMENTUM, weight_decay=config.weight_decay)
@@ -56,22 +67,38 @@ class Optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["highest_lr"] * share
 
-    def zero_grad(self) -> None:
-        """Forget all gradients."""
+    def zero_grad(self, rounded: bool = False) -> None:
+        """Forget all gradients. `rounded` says that one backward pass in bf16 follows: what is not added up may stay in bf16."""
         for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
+        if self.eight_bit and self._room:
+            self.eight_bit.set_gradient_format(rounded)
+            if not rounded:
+                self._room.clear()
+
+    def clip_gradients(self, max_norm: float) -> Tensor:
+        """As the function below; 8-bit AdamW scales gradients when it reads them."""
+        return clip_gradients(self.names, max_norm) if self.eight_bit is None else self.eight_bit.clip_gradients(max_norm)
 
     def step(self, scaler: torch.amp.GradScaler) -> None:
         """Update the weights; a disabled scaler passes the call on. An error in here leaves `underway` true."""
         self.underway = True
         for optimizer in self.optimizers:
-            scaler.step(optimizer)
+            scaler.step(optimizer)  # type: ignore[arg-type]
         self.underway = False
 
     def unscale(self, scaler: torch.amp.GradScaler) -> None:
         """Bring gradients back from fp16's loss scale; nothing to do where the scaler is disabled."""
         for optimizer in self.optimizers:
-            scaler.unscale_(optimizer)
+            scaler.unscale_(optimizer)  # type: ignore[arg-type]
+
+    @property
+    def state_bytes(self) -> int:
+        """What all state takes once there is some."""
+        if self.eight_bit:
+            return sum(tensor.nbytes for state in self.eight_bit.state.values() for tensor in state.values())
+        kept = [(parameter, len(STATE_KEYS[type(part)] - {"step"})) for part in self.optimizers for parameter in _parameters_of(part)]
+        return sum(parameter.nbytes * number for parameter, number in kept)
 
     def state_tensors(self) -> dict[str, Tensor]:
         """All state as `PARAMETER/KEY` -> tensor."""
@@ -103,10 +130,15 @@ class Optimizers:
                 optimizer.state[parameter] = {key: as_sharded(value, parameter) for key, value in state.items()}
 
 
+def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
+    """Scale all gradients down to `max_norm` (Pascanu et al. 2013, section 3.2) where it is above 0; gives the norm before that."""
+    return whole(nn.utils.clip_grad_norm_(parameters, max_norm or math.inf))
+
+
 def is_block_matrix(name: str, parameter: Tensor) -> bool:
     """Whether Muon should have it: a matrix inside a block. Embeddings and the head are matrices, and are not."""
     return name.startswith("blocks.") and parameter.ndim == 2
 
 
-def _parameters_of(optimizer: torch.optim.Optimizer) -> Iterable[nn.Parameter]:
+def _parameters_of(optimizer: Optimizer) -> Iterable[nn.Parameter]:
     return (parameter for group in optimizer.param_groups for parameter in group["params"])

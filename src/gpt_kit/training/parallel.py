@@ -21,14 +21,16 @@ METHODS = ("loss_sum", "label_logits_and_loss_sum")
 def spread(model: GPTModel, world: World, config: TrainingConfig, objective: Objective = LANGUAGE_MODELLING) -> nn.Module:
     """What `optimizer_step` is to train. Every process gives the same weights; parameters may be others afterwards.
 
-    Raises: ConfigError for Muon with FSDP2.
+    Raises: ConfigError for Muon or 8-bit AdamW with FSDP2.
     """
     if world.size == 1:
         return model
     if config.parallel == "ddp":
         return share_gradients(ObjectiveSums(model, objective))
-    if config.optimizer == "muon":
-        raise ConfigError("training.optimizer muon needs whole matrices, which training.parallel fsdp cuts up. Use ddp, or adamw")
+    if config.optimizer not in ("auto", "adamw"):
+        raise ConfigError(
+            f"training.optimizer {config.optimizer} needs whole matrices, which training.parallel fsdp cuts up. Use ddp, or adamw"
+        )
     shard(model, model.blocks, methods=[method for method in METHODS if hasattr(model, method)])
     return model
 

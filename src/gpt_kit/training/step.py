@@ -19,8 +19,8 @@ from gpt_kit.data import Batch
 from gpt_kit.errors import DataError
 from gpt_kit.evaluation import LANGUAGE_MODELLING, Objective, batch_loss_sum, evaluation_mode, objective_sums
 from gpt_kit.model import IGNORE_INDEX
-from gpt_kit.runtime import ALONE, Precision, World, whole
-from gpt_kit.training.optimizers import Optimizers
+from gpt_kit.runtime import ALONE, Precision, World
+from gpt_kit.training.optimizers import Optimizers, clip_gradients
 
 Device = torch.device | str
 
@@ -64,7 +64,7 @@ def optimizer_step(
     """
     counted = zip(*(objective.counts(batch) for batch in micro_batches), strict=True)
     _refuse_none((counts := [world.sum(sum(part)) for part in counted])[0])
-    optimizers.zero_grad()
+    optimizers.zero_grad(rounded=precision.name == "bf16" and device.type == "cpu" and len(micro_batches) == world.size == 1)
     total, told = torch.zeros((), device=device), torch.zeros(len(counts), device=device)
     for number, batch in enumerate((micro_batch.to(device) for micro_batch in micro_batches), start=1):
         with world.gradient_sync(model, enabled=number == len(micro_batches)):
@@ -76,7 +76,7 @@ def optimizer_step(
         total += loss.detach()
         told += torch.stack(sums).detach()
     optimizers.unscale(precision.scaler)
-    grad_norm = clip_gradients(model, max_grad_norm)
+    grad_norm = optimizers.clip_gradients(max_grad_norm)
     found = torch.cat((torch.stack((world.sum(total), grad_norm.to(total))), world.sum(told)))
     loss_value, norm_value, *told_values = found.tolist()  # one wait for the device, not two
     finite = abs(loss_value) < float("inf") and norm_value < float("inf")  # false for NaN too
@@ -92,11 +92,6 @@ def objective_loss(objective: Objective, sums: Sequence[Tensor], counts: Sequenc
     """What some micro-batches add to the loss of their batch, of which `counts` are known."""
     parts = [part * share / count for part, count, share in zip(sums, counts, objective.shares, strict=True) if count and share]
     return torch.stack(parts).sum() if len(parts) > 1 else parts[0]
-
-
-def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:
-    """Scale all gradients down to `max_norm` (Pascanu et al. 2013, section 3.2) where it is above 0; gives the norm before that."""
-    return whole(nn.utils.clip_grad_norm_(model.parameters(), max_norm or float("inf")))
 
 
 def _refuse_none(num_scored: float) -> float:
@@ -135,7 +130,7 @@ def train_step_with_gradient_clipping(
     optimizer.zero_grad()
     loss = compute_batch_loss(input_batch, target_batch, model, device, ignore_index)
     loss.backward()  # type: ignore[no-untyped-call]
-    if clip_gradients(model, max_grad_norm).isfinite():
+    if clip_gradients(model.parameters(), max_grad_norm).isfinite():
         optimizer.step()
     return loss.item()
 
