@@ -1,7 +1,7 @@
 """A run that is stopped or killed and resumed ends bit for bit where an uninterrupted one ends.
 
-With everything on that could tell them apart: dropout, micro-batches, evaluation and samples in between, a schedule, AdamW or Muon,
-and for one of them the loss scale of fp16.
+With everything on that could tell them apart: dropout, micro-batches, evaluation and samples in between, a schedule, AdamW in 32 or
+8 bits or Muon, and for one of them the loss scale of fp16.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ SETTINGS = {
     "training.device": "cpu", "evaluation.interval": 9, "evaluation.sample-tokens": 4, "checkpoints.interval": 5, "logging.interval": 1,
 }  # fmt: skip
 FLAGS = [word for name, value in SETTINGS.items() for word in (f"--{name}", str(value))]
+EIGHT_BIT = ["--training.optimizer", "adamw8bit", "--training.precision", "bf16", "--training.micro-batch-size", "0"]
 CASES = {
     "SIGTERM": (signal.SIGTERM, 143, ["--training.precision", "float32"]),
     "SIGINT": (signal.SIGINT, 130, ["--training.precision", "bf16", "--training.optimizer", "muon"]),
     "SIGKILL": (signal.SIGKILL, -9, ["--training.precision", "fp16", "--model.position-embedding", "rotary", "--data.windows", "random"]),
+    "SIGKILL, 8 bits": (signal.SIGKILL, -9, EIGHT_BIT),
 }
 
 

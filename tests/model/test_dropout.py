@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from gpt_kit.config import ModelConfig
-from gpt_kit.model import Dropout, GPTModel, drop
+from gpt_kit.model import Dropout, GPTModel, drop, dropout
+from gpt_kit.training.memory_probe import peak_bytes_of
+
+
+@pytest.fixture(autouse=True, params=["C", "numpy"])
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All holds in both forms."""
+    if request.param == "numpy":
+        monkeypatch.setattr(dropout, "compiled_c", lambda *_: None)
 
 
 @pytest.mark.parametrize("p", [0.05, 0.1, 0.5, 0.9])
@@ -38,6 +46,23 @@ def test_the_gradient_goes_where_the_numbers_went() -> None:
     y.sum().backward()
     assert x.grad is not None
     torch.testing.assert_close(x.grad, (y != 0).float() / 0.6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_every_format_keeps_its_own_and_numbers_that_are_not_there_stay_away(dtype: torch.dtype) -> None:
+    """A tensor with gaps between its rows, in each format: kept numbers are x / (1 - p) to its rounding."""
+    torch.manual_seed(5)
+    x = torch.randn(33, 70, dtype=torch.float64)[:, 3:40].to(dtype)
+    y = drop(x, 0.25)
+    assert y.dtype == dtype and y.shape == x.shape
+    kept = y != 0
+    torch.testing.assert_close(y[kept].double(), x[kept].double() / 0.75, rtol=torch.finfo(dtype).eps, atol=0)
+
+
+def test_what_was_dropped_is_not_remembered() -> None:
+    """Of forward and backward over a million numbers only outputs and gradients are held: no mask, in whatever format."""
+    x = torch.randn(1_000_000, requires_grad=True)
+    assert peak_bytes_of(lambda: drop(drop(x, 0.1), 0.1).sum().backward()) < 2.5 * x.nbytes
 
 
 def test_torchs_random_state_decides_and_every_call_differs() -> None:

@@ -55,7 +55,7 @@ def test_the_count_is_what_the_allocator_sees(tiny_config: Callable[..., ModelCo
 
 
 def test_weights_gradients_and_optimizer_are_the_closed_form(tiny_config: Callable[..., ModelConfig]) -> None:
-    """4 bytes a parameter, again as gradient, twice for AdamW; Muon remembers the blocks' matrices once."""
+    """4 bytes a parameter, again as gradient, twice for AdamW, a quarter of that in 8 bits; Muon remembers the blocks' matrices once."""
     config = tiny_config(**SIZES)
     parameters = count_model(config).total_parameters
     adamw = step_memory(config, TrainingConfig(), 1)
@@ -63,6 +63,8 @@ def test_weights_gradients_and_optimizer_are_the_closed_form(tiny_config: Callab
     matrices = sum(p.numel() for name, p in GPTModel(config).named_parameters() if name.startswith("blocks") and p.ndim == 2)
     muon = step_memory(config, TrainingConfig(optimizer="muon"), 1)
     assert muon.optimizer == 8 * parameters - 4 * matrices
+    small = step_memory(config, TrainingConfig(optimizer="adamw8bit"), 1)
+    assert 2 * parameters < small.optimizer < 2.2 * parameters, "blocks have an exponent, and every tensor a step"
 
 
 def test_counting_a_model_that_would_not_fit_takes_no_memory_and_draws_no_random_number() -> None:

@@ -36,7 +36,7 @@ def update(model: GPTModel, optimizers: Optimizers, seed: int) -> None:
     optimizers.step(SCALER)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit", "muon"])
 def test_norms_and_biases_never_decay_and_matrices_do(model: GPTModel, optimizer: str) -> None:
     """With gradients of zero an update is decay alone: norms and biases keep every bit, every matrix shrinks by lr · decay."""
     config = TrainingConfig(optimizer=optimizer, learning_rate=0.1, muon_learning_rate=0.1, weight_decay=0.5)
@@ -103,7 +103,7 @@ def test_a_share_scales_every_learning_rate_from_its_own_highest(model: GPTModel
         assert [group["lr"] for o in optimizers.optimizers for group in o.param_groups] == [0.4 * share, 0.4 * share, 0.02 * share]
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit", "muon"])
 def test_state_goes_to_disk_and_back_bit_by_bit(model: GPTModel, tmp_path: Path, optimizer: str) -> None:
     """Three updates, save, a new object, two more updates: every weight as if there had been no break."""
     config = TrainingConfig(optimizer=optimizer, learning_rate=1e-2)
@@ -134,7 +134,7 @@ def test_state_of_another_model_is_refused_by_name(model: GPTModel) -> None:
         optimizers.load_state_tensors(tensors)
 
 
-@pytest.mark.parametrize(("saved_by", "loaded_by"), [("adamw", "muon"), ("muon", "adamw")])
+@pytest.mark.parametrize(("saved_by", "loaded_by"), [("adamw", "muon"), ("muon", "adamw"), ("adamw", "adamw8bit"), ("adamw8bit", "adamw")])
 def test_state_of_another_optimizer_is_refused(model: GPTModel, saved_by: str, loaded_by: str) -> None:
     """Resumed with another --training.optimizer, momentum would be lost in silence, or the first update would crash."""
     optimizers = Optimizers(model, TrainingConfig(optimizer=saved_by), CPU)

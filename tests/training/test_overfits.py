@@ -26,6 +26,7 @@ ROWS = ["abcabdab", "bcda bcd", "ca dd c|", "d\ncabacd"]
     ("changes", "optimizer"),
     [
         ({}, "adamw"),
+        ({}, "adamw8bit"),
         ({"norm": "post"}, "adamw"),
         ({"position_embedding": "rotary"}, "muon"),
         ({"position_embedding": "sinusoidal", "tie_word_embeddings": False, "vocab_multiple": 8}, "adamw"),

@@ -1,0 +1,43 @@
+"""What is asked of the C library and of oneDNN."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+TRAINING = """
+import resource, sys
+import torch
+from gpt_kit.config import ModelConfig, TrainingConfig
+from gpt_kit.data import Batch
+from gpt_kit.model import GPTModel
+from gpt_kit.runtime import choose_precision, tune_memory
+from gpt_kit.training import Optimizers, optimizer_step
+
+if sys.argv[1] == "tuned":
+    tune_memory()
+torch.manual_seed(0)
+device = torch.device("cpu")
+model = GPTModel(ModelConfig(vocab_size=512, n_embd=256, n_head=4, n_layer=1, max_position_embeddings=512))
+optimizers = Optimizers(model, TrainingConfig(optimizer="adamw8bit"), device)
+peaks = []
+for length in range(100, 340, 2):
+    ids = torch.randint(0, 512, (1, length))
+    optimizer_step(model, optimizers, [Batch(ids, ids)], max_grad_norm=1.0, precision=choose_precision("bf16", device), device=device)
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print((peaks[-1] - peaks[20]) / 1024, "torch._dynamo" in sys.modules)
+"""
+
+
+def growth(how: str) -> tuple[float, str]:
+    """MB that a process grows by in a hundred steps on texts of ever new lengths, and whether it loaded torch's compiler."""
+    output = subprocess.run([sys.executable, "-c", TRAINING, how], check=True, capture_output=True, text=True).stdout
+    megabytes, loaded = output.split()
+    return float(megabytes), loaded
+
+
+def test_texts_of_ever_new_lengths_do_not_fill_the_memory() -> None:
+    """oneDNN's kernels for a hundred lengths take hundreds of MB; a few of them are kept."""
+    tuned, loaded = growth("tuned")
+    assert tuned < 0.4 * growth("as it comes")[0]
+    assert loaded == "False", "75 MB and a second, for nothing"
