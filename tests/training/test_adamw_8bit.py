@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gpt_kit.config import ModelConfig, TrainingConfig
 from gpt_kit.data import Batch
-from gpt_kit.model import GPTModel
+from gpt_kit.model import GPTModel, linear
 from gpt_kit.runtime import choose_precision
 from gpt_kit.training import Optimizers, adamw_8bit, optimizer_step
 from gpt_kit.training.adamw_8bit import BLOCK, AdamW8bit, decoded, encoded
@@ -169,6 +169,12 @@ def test_clipping_is_torchs_and_happens_in_the_step() -> None:
             torch.testing.assert_close(own.detach(), other.detach(), rtol=1e-5, atol=1e-7)
 
 
+@pytest.fixture
+def all_layers_arranged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if these small weights were large ones."""
+    monkeypatch.setattr(linear, "SMALL", 0)
+
+
 def gradients(model: GPTModel, optimizer: str, batches: list[Batch]) -> dict[str, Tensor]:
     """After one step in bf16 with a learning rate of zero."""
     optimizers = Optimizers(model, TrainingConfig(optimizer=optimizer, learning_rate=0.0), CPU)
@@ -177,6 +183,7 @@ def gradients(model: GPTModel, optimizer: str, batches: list[Batch]) -> dict[str
     return {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
+@pytest.mark.usefixtures("all_layers_arranged")
 @pytest.mark.parametrize("changes", [{}, {"tie_word_embeddings": False}, {"norm": "post", "position_embedding": "rotary"}])
 def test_gradients_in_bf16_are_those_of_autograd(
     tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel], changes: dict[str, object]
@@ -196,6 +203,7 @@ def test_gradients_in_bf16_are_those_of_autograd(
             )
 
 
+@pytest.mark.usefixtures("all_layers_arranged")
 def test_several_micro_batches_are_added_up_in_float32(
     tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel]
 ) -> None:
@@ -207,6 +215,7 @@ def test_several_micro_batches_are_added_up_in_float32(
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+@pytest.mark.usefixtures("all_layers_arranged")
 def test_a_room_taken_by_one_step_is_given_back_by_the_next(
     tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel]
 ) -> None:

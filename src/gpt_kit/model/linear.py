@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from gpt_kit.model.recompute import Autocast, Layer, gradients, is_worth_it, trains_on_cpu, unchanged
 from gpt_kit.model.room import put_gradient, rounded, rounded_before
 
+SMALL = 2**16  # numbers of a weight whose copy is no burden, and whose product takes less time than arranging all this
+
 
 class Linear(nn.Linear):
     """As `nn.Linear`, of before(x)."""
@@ -33,7 +35,7 @@ def linear_after(before: Layer, layer: nn.Module, x: Tensor) -> Tensor:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, before: Layer = unchanged) -> Tensor:
     """before(x) · weightᵀ + bias. Gradients go to the parameters of `before` as well, if it is a module."""
-    if not trains_on_cpu(x):
+    if not trains_on_cpu(x) or (before is unchanged and weight.numel() <= SMALL):
         return F.linear(before(x), weight, bias)
     parameters = before.parameters() if isinstance(before, nn.Module) else ()
     return _Linear.apply(before, x, weight, bias, *parameters)  # type: ignore[no-any-return,no-untyped-call]

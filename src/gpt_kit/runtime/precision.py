@@ -1,4 +1,5 @@
-"""In which number format the matrix products run. Weights, gradients and optimizer state always stay float32.
+"""In which number format the matrix products run. Weights stay float32, and so do gradients and
+optimizer state, but for 8-bit AdamW's (training/adamw_8bit.py).
 
 float32  exact                             tf32   float32 storage, 10-bit mantissas in products (NVIDIA Ampere and later)
 bf16     8-bit mantissa, float32's range   fp16   11-bit mantissa, small range: losses are scaled (Micikevicius et al. 2018)
