@@ -229,3 +229,18 @@ def test_a_room_taken_by_one_step_is_given_back_by_the_next(
         report = optimizer_step(model, optimizers, batches, max_grad_norm=0.0, precision=choose_precision("bf16", CPU), device=CPU)
         norms.append(report.grad_norm)
     assert norms[0] == norms[2] == pytest.approx(norms[1], rel=0.01)
+
+
+@pytest.mark.usefixtures("all_layers_arranged")
+def test_a_layer_that_is_used_twice_gets_the_sum_of_both_gradients() -> None:
+    """The second use finds its place taken by the first one's gradient, and its rounded weight gone."""
+    torch.manual_seed(0)
+    layer = nn.Sequential(linear.Linear(48, 48))
+    x, found = torch.randn(2, 5, 48), []
+    for optimizer in ("adamw", "adamw8bit"):
+        optimizers = Optimizers(layer, TrainingConfig(optimizer=optimizer), CPU)
+        optimizers.zero_grad(rounded=True)
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+            layer(layer(x)).square().sum().backward()
+        found.append(layer[0].weight.grad.float())
+    assert ((found[1] - found[0]).norm() / found[0].norm()).item() < 0.01
