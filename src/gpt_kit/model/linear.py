@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gpt_kit.model.recompute import Autocast, Layer, gradients, is_worth_it, trains_on_cpu, unchanged
 from gpt_kit.model.room import put_gradient, rounded, rounded_before
 
-SMALL = 2**16  # numbers of a weight whose copy is no burden, and whose product takes less time than arranging all this
+SMALL = 2**18  # numbers of a weight whose copy is no burden, and whose product takes less time than arranging all this
 
 
 class Linear(nn.Linear):
