@@ -199,6 +199,25 @@ def test_the_engine_writes_the_same_alone_and_among_others(model: GPTModel) -> N
     assert together == alone
 
 
+def test_weights_and_cache_lie_on_large_pages(tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel]) -> None:
+    """Most of them: what reaches beyond the first and the last whole page lies on small ones."""
+    choice = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not choice.exists() or "[never]" in choice.read_text():
+        pytest.skip("this system has no large pages")
+
+    def on_large_pages() -> int:
+        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("AnonHugePages")) * 1024
+
+    before = on_large_pages()
+    model = random_model(tiny_config(n_embd=512, n_head=8, n_layer=6, max_position_embeddings=512), std=0.02)
+    held = decoder(model, slots=8)
+    for slot in range(8):
+        held.read(slot, text(model, 512), 0)
+    weights, cache = 6 * 12 * 512**2, 2 * 6 * 8 * 512 * 512
+    assert on_large_pages() - before > 0.6 * (weights + cache)
+
+
 def test_c_that_cannot_be_made_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "a.c"
     source.write_text("int answer(void) { return 42; }")

@@ -8,7 +8,7 @@
 //
 // One token waits for memory, so each weight is read once for all rows, and asked for before its turn; 32 wait for products, of which
 // AVX-512 VNNI makes 64 in an instruction (each of 16 lanes adds four). Shapes: C channels, H heads of D, in memory P = D rounded up to
-// 16. All loops that are shared among threads (omp for) end in a barrier.
+// 32. All loops that are shared among threads (omp for) end in a barrier.
 
 #include <immintrin.h>
 #include <math.h>
@@ -18,7 +18,11 @@
 
 static const float SMALLEST = 1e-12f; // a row of zeros has no scale
 
-enum { LANES = 16, COLUMNS = 2 * LANES, ROWS = 8 }; // a tile of outputs: 16 sums in 16 of the 32 registers (with 24, gcc 12 spills)
+enum {
+    LANES = 16,
+    COLUMNS = 2 * LANES, ROWS = 8, // a tile of outputs: 16 sums in 16 of the 32 registers (with 24, gcc 12 spills)
+    CHANNELS = 32,                 // of int8 that 16 lanes hold as pairs of 16 bits
+};
 
 typedef struct {
     const int8_t *weight; // [out / 16][in / 4][16][4], padded by zeros to whole tiles
@@ -35,7 +39,7 @@ typedef struct {
 typedef struct {
     Norm attention_norm, feed_forward_norm;
     Linear qkv, projection, expand, contract;
-    int8_t *keys;                     // [slots][H][capacity / 16][P / 2][16][2]: pairs of channels of 16 tokens
+    int8_t *keys;                     // [slots][H][capacity][P]
     int8_t *values;                   // [slots][H][capacity / 2][P][2]: pairs of tokens
     float *key_scales, *value_scales; // [slots][H][capacity]
 } Block;
@@ -87,7 +91,22 @@ static void fetch(const void *memory, int64_t bytes) {
     for (int64_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)memory + i, _MM_HINT_T1);
 }
 
-static int32_t pair(int32_t low, int32_t high) { return (low & 0xffff) | (int32_t)((uint32_t)high << 16); }
+// 32 bits of each lane -> the lower 16, which stand in pairs where dpwssd expects them.
+static void store_shorts(int16_t *to, __m512i x) { _mm256_storeu_si256((__m256i *)to, _mm512_cvtsepi32_epi16(x)); }
+
+// Sums of halves: a's four blocks of 128 bits become two, b's the other two.
+static __m512i halve(__m512i a, __m512i b) {
+    return _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd));
+}
+
+// Lane i: the sum of all lanes of x[i].
+static __m512i totals(const __m512i x[LANES]) {
+    __m512i four[4];
+    for (int i = 0; i < 4; i++) four[i] = halve(halve(x[i], x[4 + i]), halve(x[8 + i], x[12 + i]));
+    const __m512i low = _mm512_add_epi32(_mm512_unpacklo_epi32(four[0], four[1]), _mm512_unpackhi_epi32(four[0], four[1]));
+    const __m512i high = _mm512_add_epi32(_mm512_unpacklo_epi32(four[2], four[3]), _mm512_unpackhi_epi32(four[2], four[3]));
+    return _mm512_add_epi32(_mm512_unpacklo_epi64(low, high), _mm512_unpackhi_epi64(low, high));
+}
 
 // LayerNorm of [n] into out.
 static void normalize(const Norm *norm, const float *x, int64_t n, float *out) {
@@ -162,6 +181,12 @@ static void tile(int64_t rows, const Linear *l, const Model *m, int64_t first, i
     const int8_t *weight = l->weight + column * l->in;
     const uint8_t *x = m->whole + first * stride;
     int32_t sums[ROWS][COLUMNS] __attribute__((aligned(64)));
+    const int64_t outputs = l->out, count = rows < ROWS ? rows : ROWS;
+    if (then == WRITE) // logits are many megabytes, so their lines have to be fetched too
+        for (int64_t r = 0; r < count; r++) {
+            char *to = (char *)(out + (first + r) * outputs + column);
+            __builtin_prefetch(to, 1), __builtin_prefetch(to + 64, 1), __builtin_prefetch(to + 127, 1);
+        }
     switch (rows) {
         case 1: multiply(1, weight, l->in, x, stride, sums); break;
         case 2: multiply(2, weight, l->in, x, stride, sums); break;
@@ -172,14 +197,16 @@ static void tile(int64_t rows, const Linear *l, const Model *m, int64_t first, i
         case 7: multiply(7, weight, l->in, x, stride, sums); break;
         default: multiply(8, weight, l->in, x, stride, sums);
     }
-    for (int64_t at = column; at < column + COLUMNS && at < l->out; at += LANES) {
-        const __mmask16 there = l->out - at < LANES ? (1 << (l->out - at)) - 1 : 0xffff;
-        for (int64_t r = 0; r < (rows < ROWS ? rows : ROWS); r++) {
-            float *to = out + (first + r) * l->out + at;
-            const __m512i moved = _mm512_mullo_epi32(_mm512_set1_epi32(m->zero[first + r]), _mm512_loadu_si512(l->sum + at));
+    for (int64_t at = column; at < column + COLUMNS && at < outputs; at += LANES) {
+        const __mmask16 there = outputs - at < LANES ? (1 << (outputs - at)) - 1 : 0xffff;
+        const __m512i weight_sum = _mm512_loadu_si512(l->sum + at);
+        const __m512 weight_scale = _mm512_loadu_ps(l->scale + at), bias = _mm512_loadu_ps(l->bias + at);
+        for (int64_t r = 0; r < count; r++) {
+            float *to = out + (first + r) * outputs + at;
+            const __m512i moved = _mm512_mullo_epi32(_mm512_set1_epi32(m->zero[first + r]), weight_sum);
             const __m512i sum = _mm512_sub_epi32(_mm512_load_si512(sums[r] + at - column), moved);
-            const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(m->scale[first + r]), _mm512_loadu_ps(l->scale + at));
-            __m512 y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, _mm512_loadu_ps(l->bias + at));
+            const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(m->scale[first + r]), weight_scale);
+            __m512 y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, bias);
             if (then == GELU) y = gelu(y);
             if (then == ADD) y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(there, to));
             _mm512_mask_storeu_ps(to, there, y);
@@ -216,7 +243,7 @@ static void rotate(float *head, int64_t width, const float *cos, const float *si
 
 // Put keys and values of each row where its text stays.
 static void remember(const Model *m, const Block *b, const Rows *rows) {
-    const int64_t width = m->n_embd / m->n_head, padded = up(width, LANES);
+    const int64_t width = m->n_embd / m->n_head, padded = up(width, CHANNELS);
 #pragma omp for schedule(static) collapse(2)
     for (int64_t r = 0; r < rows->count; r++)
         for (int64_t h = 0; h < m->n_head; h++) {
@@ -226,12 +253,12 @@ static void remember(const Model *m, const Block *b, const Rows *rows) {
                 rotate(k, width, rows->cos + r * (width / 2), rows->sin + r * (width / 2));
             }
             const int64_t text = (rows->slots[r] * m->n_head + h) * m->capacity, token = rows->positions[r];
-            int8_t *keys = b->keys + (text + token / 16 * 16) * padded + token % 16 * 2;
+            int8_t *keys = b->keys + (text + token) * padded;
             int8_t *values = b->values + (text + token / 2 * 2) * padded + token % 2;
-            fetch(keys + m->capacity * padded, LANES * padded), fetch(values + m->capacity * padded, 2 * padded); // of the next head
+            fetch(keys + m->capacity * padded, padded), fetch(values + m->capacity * padded, 2 * padded); // of the next head
             int32_t whole[width];
             b->key_scales[text + token] = round_to(127, k, width, whole);
-            for (int64_t i = 0; i < width; i++) keys[i / 2 * 32 + i % 2] = whole[i];
+            for (int64_t i = 0; i < width; i++) keys[i] = whole[i];
             b->value_scales[text + token] = round_to(127, v, width, whole);
             for (int64_t i = 0; i < width; i++) values[i * 2] = whole[i];
         }
@@ -239,23 +266,29 @@ static void remember(const Model *m, const Block *b, const Rows *rows) {
 
 // One head of one row looks at the `seen` tokens of its text. Query and weights are rounded to 16 bits.
 static void look(const Model *m, const Block *b, int64_t text, int64_t next, int64_t seen, const float *q, float *scores, float *out) {
-    const int64_t width = m->n_embd / m->n_head, padded = up(width, LANES);
+    const int64_t width = m->n_embd / m->n_head, padded = up(width, CHANNELS);
     const int8_t *keys = b->keys + text * padded, *values = b->values + text * padded;
     const float *key_scales = b->key_scales + text, *value_scales = b->value_scales + text;
 
-    int32_t whole[padded], pairs[padded / 2];
+    int32_t whole[padded];
+    int16_t query[padded];
     memset(whole, 0, sizeof(whole));
     const __m512 q_scale = _mm512_set1_ps(round_to(16383, q, width, whole) / sqrtf(width));
-    for (int64_t i = 0; i < padded; i += 2) pairs[i / 2] = pair(whole[i], whole[i + 1]);
+    for (int64_t i = 0; i < padded; i += LANES) store_shorts(query + i, _mm512_loadu_si512(whole + i));
     __m512 largest = _mm512_set1_ps(-INFINITY);
     for (int64_t s = 0; s < seen; s += LANES) {
         fetch(b->keys + (next + s) * padded, LANES * padded);
         fetch(b->key_scales + next + s, 64);
-        __m512i sum = _mm512_setzero_si512();
-        for (int64_t i = 0; i < padded / 2; i++)
-            sum = _mm512_dpwssd_epi32(sum, _mm512_set1_epi32(pairs[i]), shorts(keys + s * padded + i * 32));
+        __m512i sums[LANES];
+#pragma GCC unroll 16
+        for (int t = 0; t < LANES; t++) sums[t] = _mm512_setzero_si512();
+        for (int64_t i = 0; i < padded; i += CHANNELS) {
+            const __m512i part = _mm512_loadu_si512(query + i);
+#pragma GCC unroll 16
+            for (int t = 0; t < LANES; t++) sums[t] = _mm512_dpwssd_epi32(sums[t], part, shorts(keys + (s + t) * padded + i));
+        }
         const __mmask16 there = seen - s < LANES ? (1 << (seen - s)) - 1 : 0xffff;
-        const __m512 score = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(q_scale, _mm512_loadu_ps(key_scales + s)));
+        const __m512 score = _mm512_mul_ps(_mm512_cvtepi32_ps(totals(sums)), _mm512_mul_ps(q_scale, _mm512_loadu_ps(key_scales + s)));
         _mm512_storeu_ps(scores + s, _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), there, score));
         largest = _mm512_mask_max_ps(largest, there, largest, score);
     }
@@ -273,17 +306,27 @@ static void look(const Model *m, const Block *b, int64_t text, int64_t next, int
     }
     // As fine as 16 bits allow, and as a sum of so many times 127 stays within 32.
     const float fine = fminf(32767 / _mm512_reduce_max_ps(heaviest), 16000000 / _mm512_reduce_add_ps(weights));
-    int32_t *shares = (int32_t *)scores; // two tokens' weights take the place of their first one's score
-    for (int64_t s = 0; s < seen; s += 2) shares[s / 2] = pair((int32_t)(scores[s] * fine + 0.5f), (int32_t)(scores[s + 1] * fine + 0.5f));
+    int16_t *shares = (int16_t *)scores; // they take the scores' place, from its beginning
+    for (int64_t s = 0; s < seen; s += LANES)
+        store_shorts(shares + s, _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(scores + s), _mm512_set1_ps(fine))));
     const __m512 scale = _mm512_set1_ps(1 / (fine * _mm512_reduce_add_ps(total)));
-    for (int64_t i = 0; i < padded; i += LANES) {
-        __m512i sum = _mm512_setzero_si512();
-        for (int64_t s = 0; s < seen; s += 2) {
-            if (s % LANES == 0) fetch(b->values + (next + s) * padded + i * LANES, LANES * LANES);
-            sum = _mm512_dpwssd_epi32(sum, _mm512_set1_epi32(shares[s / 2]), shorts(values + s * padded + i * 2));
+    for (int64_t i = 0; i < padded; i += CHANNELS) {
+        __m512i sums[4]; // pairs of tokens by turns, so that no sum waits for the one before
+        for (int t = 0; t < 4; t++) sums[t] = _mm512_setzero_si512();
+        for (int64_t s = 0; s < seen; s += 4) {
+            if (s % LANES == 0) fetch(b->values + (next + s) * padded + i * LANES, LANES * CHANNELS);
+            for (int t = 0; t < 4; t++) {
+                int32_t pair;
+                memcpy(&pair, shares + s + t / 2 * 2, sizeof(pair));
+                const __m512i value = shorts(values + (s + t / 2 * 2) * padded + 2 * (i + t % 2 * LANES));
+                sums[t] = _mm512_dpwssd_epi32(sums[t], _mm512_set1_epi32(pair), value);
+            }
         }
-        const __mmask16 there = width - i < LANES ? (1 << (width - i)) - 1 : 0xffff;
-        _mm512_mask_storeu_ps(out + i, there, _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale));
+        for (int t = 0; t < 2 && i + t * LANES < width; t++) {
+            const int64_t left = width - i - t * LANES;
+            const __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(sums[t], sums[t + 2])), scale);
+            _mm512_mask_storeu_ps(out + i + t * LANES, left < LANES ? (1 << left) - 1 : 0xffff, y);
+        }
     }
 }
 

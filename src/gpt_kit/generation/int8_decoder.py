@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from gpt_kit.generation.quantize import round_to_int8
 from gpt_kit.model import GPTModel
@@ -24,7 +24,7 @@ from gpt_kit.model.layers import LayerNorm
 from gpt_kit.model.positions import rotary_tables
 from gpt_kit.native import compiled_c
 
-LANES, COLUMNS = 16, 32  # as in int8.c
+LANES, COLUMNS, CHANNELS = 16, 32, 32  # as in int8.c
 INSTRUCTIONS = "-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma"
 FLAGS = f"-O3 {INSTRUCTIONS} -fno-math-errno -fno-trapping-math -fopenmp".split()
 ROWS_AT_ONCE = 256  # of a prompt
@@ -77,10 +77,13 @@ class Int8Decoder:
         self._kernel = kernel
         self._kept: list[Tensor] = []  # what the structures point to
         lines = (config.n_layer, slots, config.n_head, _up(capacity, LANES) // LANES)  # of 16 tokens
-        width = _up(config.head_width, LANES)
-        self._cache = [_on_large_pages((*lines, LANES * width), torch.int8) for _ in ("keys", "values")]
-        self._cache += [_on_large_pages((*lines, LANES), torch.float32) for _ in ("their scales", "and theirs")]
+        width = _up(config.head_width, CHANNELS)
+        lanes = math.prod(lines) * LANES
+        self._cache = [_on_large_pages(lanes * width).view(*lines, -1) for _ in ("keys", "values")]
+        self._cache += [_on_large_pages(lanes * 4).view(torch.float32).view(*lines, -1) for _ in ("their scales", "and theirs")]
         blocks = [block for block in model.blocks if isinstance(block, TransformerBlock)]
+        weights = [model.head_weight, *(weight_of(layer) for block in blocks for layer in _linear_layers(block))]
+        self._free = _on_large_pages(sum(math.prod(_packed_shape(weight)) for weight in weights))
         self._blocks = (_Block * len(blocks))(*(self._block(block, layer) for layer, block in enumerate(blocks)))
         inner, width, lanes = config.inner_width, config.n_embd, _up(capacity, LANES)
         threads = torch.get_num_threads()
@@ -137,9 +140,7 @@ class Int8Decoder:
         return self.model.final_norm(x.to(embedded.dtype))  # type: ignore[no-any-return]  # the module itself: a stop request waits at its door
 
     def _block(self, block: TransformerBlock, layer: int) -> _Block:
-        attention, feed_forward = block.attention, block.feed_forward
-        layers = attention.qkv, attention.projection, feed_forward.expand, feed_forward.contract
-        linears = (self._linear(weight_of(each), each.bias) for each in layers)
+        linears = (self._linear(weight_of(layer), layer.bias) for layer in _linear_layers(block))
         norms = (self._norm(norm) for norm in (block.attention_norm, block.feed_forward_norm))
         return _Block(*norms, *linears, *(kept[layer].data_ptr() for kept in self._cache))
 
@@ -147,13 +148,13 @@ class Int8Decoder:
         return _Norm(self._keep(norm.weight.float()), self._keep(norm.bias.float()), norm.epsilon)
 
     def _linear(self, weight: Tensor, bias: Tensor | None) -> _Linear:
-        """Tiles of 16 outputs by four inputs: [out / 16][in / 4][16][4], zeros where they reach beyond."""
+        """Tiles of 16 outputs by four inputs, zeros where they reach beyond."""
         outputs, inputs = weight.shape
         whole, scale = round_to_int8(weight)
-        rows, columns = _up(outputs, COLUMNS), _up(inputs, 4)
-        tiles = F.pad(whole, (0, columns - inputs, 0, rows - outputs)).view(rows // LANES, LANES, columns // 4, 4).permute(0, 2, 1, 3)
-        packed = _on_large_pages(tuple(tiles.shape), torch.int8)
-        packed.copy_(tiles)
+        shape = tiles, groups, *_ = _packed_shape(weight)
+        rows, columns = tiles * LANES, groups * 4
+        packed, self._free = self._free[: math.prod(shape)], self._free[math.prod(shape) :]
+        packed.view(shape).copy_(F.pad(whole, (0, columns - inputs, 0, rows - outputs)).view(tiles, LANES, groups, 4).permute(0, 2, 1, 3))
         sums = F.pad(whole.sum(dim=1, dtype=torch.int32), (0, rows - outputs))
         bias = torch.zeros(outputs) if bias is None else bias
         padded = (F.pad(each.detach().float(), (0, rows - outputs)) for each in (scale, bias))
@@ -166,13 +167,25 @@ class Int8Decoder:
         return tensor.data_ptr()
 
 
-def _on_large_pages(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Zeros in memory of 2 MB pages, where the system has them: two cores read 40 GB/s from them and 29 from small ones."""
-    size = math.prod(shape) * dtype.itemsize
-    memory = mmap.mmap(-1, size)
+def _linear_layers(block: TransformerBlock) -> tuple[nn.Linear, ...]:
+    attention, feed_forward = block.attention, block.feed_forward
+    return attention.qkv, attention.projection, feed_forward.expand, feed_forward.contract
+
+
+def _packed_shape(weight: Tensor) -> tuple[int, int, int, int]:
+    """(out, in) -> [out / 16][in / 4][16][4], both rounded up."""
+    outputs, inputs = weight.shape
+    return _up(outputs, COLUMNS) // LANES, _up(inputs, 4) // 4, LANES, 4
+
+
+def _on_large_pages(size: int) -> Tensor:
+    """Zeros (size,) int8 in memory of 2 MB pages, where the system has them: they are read half as fast again as small ones."""
     if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # what could be shared stays on small ones
         memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=dtype, count=math.prod(shape)).view(shape)
+    else:
+        memory = mmap.mmap(-1, size)
+    return torch.frombuffer(memory, dtype=torch.int8)
 
 
 def _up(number: int, step: int) -> int:
