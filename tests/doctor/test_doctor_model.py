@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gpt_kit.doctor import FAMILIES, examine, file_checks, model_checks, random_model
-from gpt_kit.generation.decoder import Decoder
+from gpt_kit.generation.decoder import Decoder, Part
 from gpt_kit.model import GPTModel, KVCache, written_out_attention
 from gpt_kit.training import Optimizers
 
@@ -65,8 +65,12 @@ def test_a_cache_that_loses_a_key_is_found(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_an_engine_that_writes_over_a_key_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    step = Decoder.step
-    monkeypatch.setattr(Decoder, "step", lambda self, slots, tokens, lengths: step(self, slots, tokens, [length - 1 for length in lengths]))
+    read = Decoder.read
+
+    def one_place_back(self: Decoder, parts: list[Part]) -> torch.Tensor:
+        return read(self, [part._replace(start=part.start - 1) if part.start else part for part in parts])
+
+    monkeypatch.setattr(Decoder, "read", one_place_back)
     assert failed(random_model(CONFIG)) == {"the engine writes the likeliest"}
 
 

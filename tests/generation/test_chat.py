@@ -16,7 +16,7 @@ import torch
 from gpt_kit.config import ModelConfig
 from gpt_kit.errors import InputError, TokenizerError
 from gpt_kit.generation import Chat, Engine, Request, generate_ids
-from gpt_kit.generation.decoder import Decoder
+from gpt_kit.generation.decoder import Decoder, Part
 from gpt_kit.generation.generate import write
 from gpt_kit.model import GPTModel
 from gpt_kit.tokenizers import ASSISTANT, USER, Message, Tokenizer, chat_tokenizer, load_tokenizer, render_chat
@@ -149,9 +149,9 @@ def test_what_was_said_before_is_not_read_again(
     model = random_model(tiny_config(vocab_size=BYTE.vocab_size, max_position_embeddings=90), std=0.4)
     read, starts = Decoder.read, []
 
-    def spy(self: Decoder, slot: int, ids: list[int], start: int) -> torch.Tensor:
-        starts.append(start)
-        return read(self, slot, ids, start)
+    def spy(self: Decoder, parts: list[Part]) -> torch.Tensor:
+        starts.extend(part.start for part in parts if len(part.ids) > 1)
+        return read(self, parts)
 
     monkeypatch.setattr(Decoder, "read", spy)
     chat = Chat(Engine(model, slots=1), BYTE, max_new_tokens=8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from gpt_kit.config import ModelConfig
 from gpt_kit.errors import ConfigError, InputError
 from gpt_kit.generation import Engine, Event, Request, Sampling, generate_ids
-from gpt_kit.generation.decoder import Decoder
+from gpt_kit.generation.decoder import Decoder, Part
 from gpt_kit.model import GPTModel
 
 VARIANTS = [(p, n) for p in ("learned", "sinusoidal", "rotary") for n in ("pre", "post")]
@@ -113,10 +113,21 @@ def test_rounding_never_decides(model: GPTModel, monkeypatch: pytest.MonkeyPatch
         assert ([ids_of(found[number]) for number in numbers] == expected) is same, "0.0 is the control: then rounding does decide"
 
 
-def test_what_a_slot_still_holds_is_not_read_again(model: GPTModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[int] = []
+def spied(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """How many tokens of each text are read, step by step."""
+    counts: list[list[int]] = []
     honest = Decoder.read
-    monkeypatch.setattr(Decoder, "read", lambda self, slot, ids, start: (read.append(len(ids)), honest(self, slot, ids, start))[1])
+
+    def spy(self: Decoder, parts: Sequence[Part]) -> Tensor:
+        counts.append([len(part.ids) for part in parts])
+        return honest(self, parts)
+
+    monkeypatch.setattr(Decoder, "read", spy)
+    return counts
+
+
+def test_what_a_slot_still_holds_is_not_read_again(model: GPTModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = spied(monkeypatch)
     engine = Engine(model, slots=3)
     prompt = [1, 2, 3, 4, 5, 6]
 
@@ -131,13 +142,37 @@ def test_what_a_slot_still_holds_is_not_read_again(model: GPTModel, monkeypatch:
     ask([*prompt, *answer, 9], 1)  # the next turn of a chat: the last new token was never read
     ask([1, 2, 3, 50], 1)  # the same beginning
     ask(prompt, 1)
-    assert read == [6, 2, 1, 1]
-    together = [engine.submit(Request(prompt=[40, 41, 42, token], max_new_tokens=3)) for token in (1, 2, 3)]
+    assert read == [[6], [1], [2], [1], [1]]
+
+
+@pytest.mark.parametrize(
+    ("shared", "expected"),
+    [(6, [[7], [1, 1, 1], [1, 1, 1], [1, 1]]), (5, [[6, 6, 6], [1, 1, 1], [1, 1, 1]])],
+    ids=["they wait one step and copy", "not worth waiting"],
+)
+def test_those_who_begin_alike_and_join_at_once(
+    model: GPTModel, monkeypatch: pytest.MonkeyPatch, shared: int, expected: list[list[int]]
+) -> None:
+    monkeypatch.setattr("gpt_kit.generation.engine.WORTH_WAITING", 6)
+    read = spied(monkeypatch)
+    engine = Engine(model, slots=3)
+    requests = [Request(prompt=[*range(30, 30 + shared), token], max_new_tokens=3) for token in (1, 2, 3)]
+    numbers = [engine.submit(request) for request in requests]
     found = run(engine)
-    assert read[4:] == [4, 1, 1], "copied from one that is still writing"
-    assert [ids_of(found[number]) for number in together] == [
-        alone(model, Request(prompt=[40, 41, 42, token], max_new_tokens=3)) for token in (1, 2, 3)
-    ]
+    assert read == expected
+    assert [ids_of(found[number]) for number in numbers] == [alone(model, request) for request in requests]
+
+
+def test_many_long_prompts_join_in_several_steps(model: GPTModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who writes already has a token in each of them; who comes first joins first."""
+    monkeypatch.setattr("gpt_kit.generation.engine.PROMPT_TOKENS", 10)
+    read = spied(monkeypatch)
+    engine = Engine(model, slots=5)
+    requests = [Request(prompt=[token, *range(token + 7, token + 13)], max_new_tokens=4) for token in range(5)]
+    numbers = [engine.submit(request) for request in requests]
+    found = run(engine)
+    assert [sorted(counts) for counts in read[:3]] == [[7, 7], [1, 1, 7, 7], [1, 1, 1, 1, 7]]
+    assert [ids_of(found[number]) for number in numbers] == [alone(model, request) for request in requests]
 
 
 def test_a_prompt_that_could_not_be_read_is_not_taken_for_held(model: GPTModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,9 +180,10 @@ def test_a_prompt_that_could_not_be_read_is_not_taken_for_held(model: GPTModel, 
     request = Request(prompt=[1, 2, 3, 4], max_new_tokens=3)
     with monkeypatch.context() as patch:
         patch.setattr(Decoder, "read", lambda *_: (_ for _ in ()).throw(MemoryError))
-        engine.submit(request)
+        number = engine.submit(request)
         with pytest.raises(MemoryError):
             engine.step()
+    engine.cancel(number)
     assert engine.is_idle
     number = engine.submit(request)
     assert ids_of(run(engine)[number]) == alone(model, request)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gpt_kit.config import ModelConfig
 from gpt_kit.generation import Engine, Request, Sampling
-from gpt_kit.generation.decoder import Decoder, Layer
+from gpt_kit.generation.decoder import Decoder, Layer, Part
 from gpt_kit.generation.int8_decoder import Int8Decoder, int8_kernel
 from gpt_kit.generation.quantize import round_to_int8
 from gpt_kit.model import GPTModel
@@ -42,6 +42,10 @@ def decoder(model: GPTModel, slots: int = 2) -> Int8Decoder:
     kernel = int8_kernel(model.config.head_width)
     assert kernel is not None
     return Int8Decoder(model, slots, model.config.max_position_embeddings, kernel)
+
+
+def read(reader: Decoder | Int8Decoder, slot: int, ids: list[int], start: int) -> Tensor:
+    return reader.read([Part(slot, ids, start)])
 
 
 def text(model: GPTModel, length: int = 70, seed: int = 0) -> list[int]:
@@ -90,7 +94,7 @@ def test_it_computes_what_torch_does_with_the_same_rounding(
     config, ids = model.config, text(model)
     same = Decoder(model, 2, 70, partial(rounded_linear, width=config.n_embd, n_head=config.n_head))
     exact, ours = Decoder(model, 2, 70), decoder(model)
-    states = [each.read(1, ids, 0) for each in (ours, same, exact)]
+    states = [read(each, 1, ids, 0) for each in (ours, same, exact)]
     assert apart(states[0], states[1]) < (3e-3 if config.position_embedding == "rotary" else 1e-5)
     assert 2e-3 < apart(states[0], states[2]) < 3e-2
     logits = [each.logits(states[1]) for each in (ours, same, exact)]
@@ -101,27 +105,27 @@ def test_it_computes_what_torch_does_with_the_same_rounding(
 def test_a_text_is_the_same_to_the_bit_however_it_is_read(model: GPTModel) -> None:
     """Whole, token by token, in parts of every length up to 17, and beside another text."""
     ids, other = text(model), text(model, seed=1)
-    whole = decoder(model).read(0, ids, 0)
+    whole = read(decoder(model), 0, ids, 0)
     split, start, parts = decoder(model), 0, []
     for length in (*range(1, 12), 4):
-        parts.append(split.read(1, ids[start : start + length], start))
+        parts.append(read(split, 1, ids[start : start + length], start))
         start += length
     assert torch.equal(torch.cat(parts), whole)
     beside = decoder(model)
     for i in range(20):
-        assert torch.equal(beside.step([0, 1], [other[i], ids[i]], [i, i])[1], whole[i])
-    assert torch.equal(beside.step([1, 0], [ids[20], 0], [20, 3])[0], whole[20])
+        assert torch.equal(beside.read([Part(0, [other[i]], i), Part(1, [ids[i]], i)])[1], whole[i])
+    assert torch.equal(beside.read([Part(1, [ids[20]], 20), Part(0, [0, 1], 3)])[0], whole[20])
     logits = decoder(model).logits(whole)
     assert torch.equal(torch.cat([decoder(model).logits(row[None]) for row in whole[:19]]), logits[:19])
 
 
 def test_a_copied_beginning_is_gone_on_from(model: GPTModel) -> None:
     ids = text(model)
-    whole, copied = decoder(model).read(0, ids, 0), decoder(model, slots=3)
-    copied.read(2, ids[:37], 0)
+    whole, copied = read(decoder(model), 0, ids, 0), decoder(model, slots=3)
+    read(copied, 2, ids[:37], 0)
     copied.copy(2, 0, 37)
-    copied.read(2, text(model, seed=2), 0)
-    assert torch.equal(copied.read(0, ids[37:], 37), whole[37:])
+    read(copied, 2, text(model, seed=2), 0)
+    assert torch.equal(read(copied, 0, ids[37:], 37), whole[37:])
 
 
 def test_threads_change_nothing(model: GPTModel) -> None:
@@ -130,7 +134,7 @@ def test_threads_change_nothing(model: GPTModel) -> None:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             ours = decoder(model)
-            found.append(ours.logits(ours.read(0, text(model), 0)))
+            found.append(ours.logits(read(ours, 0, text(model), 0)))
     finally:
         torch.set_num_threads(before)
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
@@ -140,9 +144,9 @@ def test_more_rows_than_it_takes_at_once(tiny_config: Callable[..., ModelConfig]
     """A long prompt, and more slots than rows."""
     model = random_model(tiny_config(max_position_embeddings=600))
     ids = text(model, 600)
-    assert torch.equal(decoder(model).read(0, ids, 0)[550:], decoder(model).read(1, ids, 0)[550:])
+    assert torch.equal(read(decoder(model), 0, ids, 0)[550:], read(decoder(model), 1, ids, 0)[550:])
     many = decoder(model, slots=300)
-    states = many.step(range(300), [5] * 300, [0] * 300)
+    states = many.read([Part(slot, [5], 0) for slot in range(300)])
     assert torch.equal(states, states[:1].expand(300, -1))
     assert many.logits(states).shape == (300, 61)
 
@@ -153,7 +157,7 @@ def test_sizes_far_apart_and_zeros_stay_finite(tiny_config: Callable[..., ModelC
         with torch.no_grad():
             for parameter in model.blocks.parameters():
                 parameter.mul_(scale)
-        states = decoder(model).read(0, text(model, 11), 0)
+        states = read(decoder(model), 0, text(model, 11), 0)
         assert states.isfinite().all()
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter)
@@ -169,7 +173,7 @@ def test_a_thousand_tokens_of_equal_weight_do_not_overflow(
             qkv = block.attention.qkv
             qkv.weight[: 2 * model.config.n_embd].zero_()
             qkv.bias[: 2 * model.config.n_embd].zero_()
-    states = decoder(model).read(0, [5] * 1200, 0)
+    states = read(decoder(model), 0, [5] * 1200, 0)
     torch.testing.assert_close(states, states[:1].expand_as(states), rtol=0, atol=0.05)  # states of size 1
 
 
@@ -213,7 +217,7 @@ def test_weights_and_cache_lie_on_large_pages(tiny_config: Callable[..., ModelCo
     model = random_model(tiny_config(n_embd=512, n_head=8, n_layer=6, max_position_embeddings=512), std=0.02)
     held = decoder(model, slots=8)
     for slot in range(8):
-        held.read(slot, text(model, 512), 0)
+        read(held, slot, text(model, 512), 0)
     weights, cache = 6 * 12 * 512**2, 2 * 6 * 8 * 512 * 512
     assert on_large_pages() - before > 0.6 * (weights + cache)
 

@@ -7,6 +7,7 @@ in tokens per second. The model's own forward pass (model/gpt.py) is the one to 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +40,15 @@ def exact_linear(weight: Tensor, bias: Tensor | None) -> Layer:
     return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
 
 
+class Part(NamedTuple):
+    """Of a text: what is to be read next."""
+
+    slot: int
+    ids: Sequence[int]
+    start: int
+    """How many tokens the slot holds already."""
+
+
 class Decoder:
     """A model and `slots` texts of up to `capacity` tokens, of which it keeps keys and values (n_layer, slots, H, capacity, D).
 
@@ -55,23 +65,30 @@ class Decoder:
         self._head = make_linear(model.head_weight, None)
 
     @torch.inference_mode()
-    def read(self, slot: int, ids: Sequence[int], start: int) -> Tensor:
-        """Text behind the `start` tokens that the slot already holds -> (T, C) hidden states."""
-        tokens = torch.tensor([ids], device=self.model.device)
-        positions = torch.arange(start, start + len(ids), device=self.model.device)[None]
-        end = start + len(ids)
-        visible = None if start == 0 or len(ids) == 1 else torch.arange(end, device=tokens.device) <= positions[0, :, None]
-        return self._forward(tokens, positions, [slot], end, visible)[0]
+    def read(self, parts: Sequence[Part]) -> Tensor:
+        """Parts of texts -> (T of all, C) hidden states, in their order. Single tokens are read together."""
+        single = [part for part in parts if len(part.ids) == 1]
+        together = self._read_tokens(single) if single else None
+        if together is not None and len(single) == len(parts):
+            return together
+        rows = iter(() if together is None else together[:, None])
+        return torch.cat([next(rows) if len(part.ids) == 1 else self._read_text(part) for part in parts])
 
-    @torch.inference_mode()
-    def step(self, slots: Sequence[int], tokens: Sequence[int], lengths: Sequence[int]) -> Tensor:
-        """One further token for each of B slots, which hold `lengths` tokens -> (B, C) hidden states."""
-        device = self.model.device
-        positions = torch.tensor(lengths, device=device)[:, None]
-        end = max(lengths) + 1
-        ragged = min(lengths) + 1 < end
+    def _read_text(self, part: Part) -> Tensor:
+        """-> (T, C)"""
+        tokens, end = torch.tensor([part.ids], device=self.model.device), part.start + len(part.ids)
+        positions = torch.arange(part.start, end, device=self.model.device)[None]
+        visible = torch.arange(end, device=tokens.device) <= positions[0, :, None] if part.start else None
+        return self._forward(tokens, positions, [part.slot], end, visible)[0]
+
+    def _read_tokens(self, parts: Sequence[Part]) -> Tensor:
+        """One token of each of B texts -> (B, C)."""
+        device, starts = self.model.device, [part.start for part in parts]
+        tokens, positions = (torch.tensor(each, device=device)[:, None] for each in ([part.ids[0] for part in parts], starts))
+        end = max(starts) + 1
+        ragged = min(starts) + 1 < end
         visible = (torch.arange(end, device=device) <= positions)[:, None, None] if ragged else None  # (B, 1, 1, S)
-        return self._forward(torch.tensor(tokens, device=device)[:, None], positions, slots, end, visible)[:, 0]
+        return self._forward(tokens, positions, [part.slot for part in parts], end, visible)[:, 0]
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:

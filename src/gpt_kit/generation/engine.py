@@ -1,7 +1,7 @@
 """The engine: many requests at once, each of which joins and leaves at any step.
 
     submit(Request) -> number        step() -> what every running request has now: a token each
-                                     (prompts of those that join are read first)
+                                     (prompts of those that join are read in it)
 
 Each request has a slot, in which keys and values of its text stay. A slot that is free keeps its text until it is needed: a request
 that begins like one of them goes on from there. There are no threads, no text and no clock here: the owner calls `step`.
@@ -15,15 +15,16 @@ its kernel computes each text by itself, in one order.)
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gpt_kit.errors import InputError
-from gpt_kit.generation.decoder import Decoder
+from gpt_kit.generation.decoder import Decoder, Part
 from gpt_kit.generation.int8_decoder import Int8Decoder, int8_kernel
 from gpt_kit.generation.quantize import check_int8, int8_linear
 from gpt_kit.generation.request import Event, Request, TokenScore
@@ -32,9 +33,11 @@ from gpt_kit.model import GPTModel
 
 TOO_CLOSE = 1e-5  # of the largest logit. Other shapes of float32 products move logits by some 1e-6 of it
 ROWS_PER_BLOCK = 256  # of a prompt's logits
+PROMPT_TOKENS = 1024  # are read in one step; who comes behind them joins in the next, so that those who write need not wait for long
+WORTH_WAITING = 16  # tokens that can be copied one step later
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Running:
     """A request that has a slot, or waits for one."""
 
@@ -130,24 +133,44 @@ class Engine:
             return self._step()
 
     def _step(self) -> list[Event]:
-        by_slot = sorted(self._running.values(), key=lambda running: running.slot)
-        short = [running for running in by_slot if len(running.ids) <= self._decoder.capacity]
-        long = [running for running in by_slot if len(running.ids) > self._decoder.capacity]
-        rows = short + long
-        hidden = [self._read_on(short)] if short else []
-        hidden += [self._read_again(running) for running in long]
-        prompt_scores: dict[int, tuple[TokenScore, ...]] = {}
-        while self._waiting and len(self._running) < len(self._held):
+        parts = {running: self._next_part(running) for running in sorted(self._running.values(), key=lambda running: running.slot)}
+        lined_up = 0
+        while self._waiting and len(self._running) < len(self._held) and lined_up < PROMPT_TOKENS and not self._had_better_wait(parts):
             new = self._waiting.popleft()
-            states = self._join(new)
-            if new.request.score_prompt:
-                prompt_scores[new.number] = self._scores_of_prompt(new, states)
-            hidden.append(states[-1:])
-            rows.append(new)
-        return self._events(rows, self._decoder.logits(torch.cat(hidden)), prompt_scores) if rows else []
+            parts[new] = self._place(new)
+            lined_up += len(parts[new].ids)
+        if not parts:
+            return []
+        for part in parts.values():
+            del self._held[part.slot][part.start :]  # no more is sure to be there, should memory run out now
+        hidden = self._decoder.read(list(parts.values()))
+        ends = list(accumulate(len(part.ids) for part in parts.values()))
+        for part in parts.values():
+            self._held[part.slot] += part.ids
+        prompt_scores = {
+            running.number: self._scores_of_prompt(running, hidden[end - len(part.ids) : end])
+            for (running, part), end in zip(parts.items(), ends, strict=True)
+            if running.request.score_prompt and len(running.ids) == len(running.request.prompt)
+        }
+        last = hidden if len(hidden) == len(parts) else hidden[torch.tensor(ends, device=hidden.device) - 1]
+        return self._events(list(parts), self._decoder.logits(last), prompt_scores)
 
-    def _join(self, new: _Running) -> Tensor:
-        """Give it a slot and read its prompt -> (T, C) hidden states of the part that no slot held."""
+    def _next_part(self, running: _Running) -> Part:
+        """The last token; or all that the model can see of a text that has grown out of its slot, for every position is another one now."""
+        if len(running.ids) <= self._decoder.capacity:
+            return Part(running.slot, running.ids[-1:], len(running.ids) - 1)
+        return Part(running.slot, running.ids[-self.context :], 0)
+
+    def _had_better_wait(self, parts: Iterable[_Running]) -> bool:
+        """Does who comes next begin like a text that is being read in this step? In the next one it can copy that."""
+        new = self._waiting[0]
+        window = new.ids[-self.context :]
+        known = max(_shared(window, held) for held in self._held)
+        soon = max((_shared(window, other.ids[-self.context :]) for other in parts), default=0)
+        return soon >= known + WORTH_WAITING and not new.request.score_prompt
+
+    def _place(self, new: _Running) -> Part:
+        """Give it a slot -> what is to be read of its prompt: that which no slot holds."""
         window = new.ids[-self.context :]
         free = [slot for slot in range(len(self._held)) if slot not in self._running]
         shared = [0 if new.request.score_prompt else min(_shared(window, held), len(window) - 1) for held in self._held]
@@ -157,25 +180,8 @@ class Engine:
         new.slot = source if goes_on else min(free, key=lambda slot: (len(self._held[slot]), slot))
         if known and new.slot != source:
             self._decoder.copy(source, new.slot, known)
-        self._held[new.slot] = window[:known]  # and no more, should memory run out now
-        hidden = self._decoder.read(new.slot, window[known:], known)
-        self._running[new.slot], self._held[new.slot] = new, window
-        return hidden
-
-    def _read_on(self, rows: Sequence[_Running]) -> Tensor:
-        """Read the last token of each -> (B, C) hidden states."""
-        slots, tokens = [running.slot for running in rows], [running.ids[-1] for running in rows]
-        hidden = self._decoder.step(slots, tokens, [len(self._held[slot]) for slot in slots])
-        for slot, token in zip(slots, tokens, strict=True):
-            self._held[slot].append(token)
-        return hidden
-
-    def _read_again(self, running: _Running) -> Tensor:
-        """All that the model can see of a text that has grown out of its slot, for every position is another one now -> (1, C)."""
-        window, self._held[running.slot] = running.ids[-self.context :], []
-        hidden = self._decoder.read(running.slot, window, 0)[-1:]
-        self._held[running.slot] = window
-        return hidden
+        self._running[new.slot], self._held[new.slot] = new, window[:known]
+        return Part(new.slot, window[known:], known)
 
     def _events(self, rows: Sequence[_Running], logits: Tensor, prompt_scores: Mapping[int, tuple[TokenScore, ...]]) -> list[Event]:
         """(B, V) logits -> the next token of each, and who has ended."""
@@ -275,5 +281,9 @@ def _score(token: int, logits: Tensor, num_rivals: int) -> TokenScore:
 
 
 def _shared(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many ids both begin with."""
-    return next((i for i, (one, other) in enumerate(zip(a, b, strict=False)) if one != other), min(len(a), len(b)))
+    """How many ids both begin with: by halving, as whole slices are compared fast."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle - 1)
+    return low

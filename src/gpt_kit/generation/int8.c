@@ -22,6 +22,7 @@ enum {
     LANES = 16,
     COLUMNS = 2 * LANES, ROWS = 8, // a tile of outputs: 16 sums in 16 of the 32 registers (with 24, gcc 12 spills)
     CHANNELS = 32,                 // of int8 that 16 lanes hold as pairs of 16 bits
+    ROWS_AT_ONCE = 256,
 };
 
 typedef struct {
@@ -46,9 +47,13 @@ typedef struct {
 
 typedef struct {
     int64_t n_layer, n_embd, n_inner, n_head, capacity, pre_norm, threads; // the capacity is a multiple of 16
+    const float *token_embedding, *position_embedding; // [V][C], [positions][C] or NULL
+    const float *cos, *sin;                            // [positions][D / 2], or NULL: no rotary positions
     const Block *blocks;
+    Norm final_norm; // of models whose blocks begin with a norm
     Linear head;
-    // Room to work in
+    float embedding_scale;
+    // Room to work in, for up to ROWS_AT_ONCE rows
     uint8_t *whole;      // [rows][row_stride(inputs)]: what a linear layer takes
     float *scale;        // [rows] of it
     int32_t *zero;       // [rows] of it
@@ -56,10 +61,9 @@ typedef struct {
     float *scores;       // [threads][capacity]
 } Model;
 
-typedef struct { // where each row stands
+typedef struct {
     int64_t count;
-    const int64_t *slots, *positions; // [rows]
-    const float *cos, *sin;           // [rows][D / 2], or NULL: no rotary positions
+    const int64_t *tokens, *slots, *positions; // [rows]
 } Rows;
 
 static int64_t up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
@@ -248,9 +252,9 @@ static void remember(const Model *m, const Block *b, const Rows *rows) {
     for (int64_t r = 0; r < rows->count; r++)
         for (int64_t h = 0; h < m->n_head; h++) {
             float *q = m->wide + r * 3 * m->n_embd + h * width, *k = q + m->n_embd, *v = k + m->n_embd;
-            if (rows->cos) {
-                rotate(q, width, rows->cos + r * (width / 2), rows->sin + r * (width / 2));
-                rotate(k, width, rows->cos + r * (width / 2), rows->sin + r * (width / 2));
+            if (m->cos) {
+                const float *cos = m->cos + rows->positions[r] * (width / 2), *sin = m->sin + rows->positions[r] * (width / 2);
+                rotate(q, width, cos, sin), rotate(k, width, cos, sin);
             }
             const int64_t text = (rows->slots[r] * m->n_head + h) * m->capacity, token = rows->positions[r];
             int8_t *keys = b->keys + (text + token) * padded;
@@ -341,33 +345,54 @@ static void attend(const Model *m, const Block *b, const Rows *rows, float *scor
         }
 }
 
-// x [rows][C]: embeddings -> hidden states, before the last norm.
-void run_blocks(const Model *m, const Rows *rows, float *x) {
-    const int64_t n = rows->count, width = m->n_embd;
-#pragma omp parallel num_threads(m->threads)
-    {
-        float *scores = m->scores + omp_get_thread_num() * m->capacity;
-        for (const Block *b = m->blocks; b < m->blocks + m->n_layer; b++) {
-            take(m, m->pre_norm ? &b->attention_norm : NULL, x, n, width, 0);
-            linear(&b->qkv, m, n, WRITE, m->wide);
-            remember(m, b, rows);
-            attend(m, b, rows, scores);
-            take(m, NULL, m->mixed, n, width, 0);
-            linear(&b->projection, m, n, ADD, x);
-            take(m, m->pre_norm ? &b->feed_forward_norm : &b->attention_norm, x, n, width, !m->pre_norm);
-            linear(&b->expand, m, n, GELU, m->wide);
-            take(m, NULL, m->wide, n, m->n_inner, 0);
-            linear(&b->contract, m, n, ADD, x);
-            if (!m->pre_norm) take(m, &b->feed_forward_norm, x, n, width, 1);
-        }
+// x [rows][C]: what the first block reads.
+static void embed(const Model *m, const Rows *rows, float *x) {
+#pragma omp for schedule(static)
+    for (int64_t r = 0; r < rows->count; r++) {
+        const float *token = m->token_embedding + rows->tokens[r] * m->n_embd;
+        const float *position = m->position_embedding ? m->position_embedding + rows->positions[r] * m->n_embd : NULL;
+        for (int64_t i = 0; i < m->n_embd; i++) x[r * m->n_embd + i] = token[i] * m->embedding_scale + (position ? position[i] : 0);
     }
 }
 
-// hidden [rows][C] -> logits [rows][V].
-void run_head(const Model *m, int64_t rows, float *hidden, float *logits) {
+static void run_blocks(const Model *m, const Rows *rows, float *x) {
+    const int64_t n = rows->count, width = m->n_embd;
+    float *scores = m->scores + omp_get_thread_num() * m->capacity;
+    for (const Block *b = m->blocks; b < m->blocks + m->n_layer; b++) {
+        take(m, m->pre_norm ? &b->attention_norm : NULL, x, n, width, 0);
+        linear(&b->qkv, m, n, WRITE, m->wide);
+        remember(m, b, rows);
+        attend(m, b, rows, scores);
+        take(m, NULL, m->mixed, n, width, 0);
+        linear(&b->projection, m, n, ADD, x);
+        take(m, m->pre_norm ? &b->feed_forward_norm : &b->attention_norm, x, n, width, !m->pre_norm);
+        linear(&b->expand, m, n, GELU, m->wide);
+        take(m, NULL, m->wide, n, m->n_inner, 0);
+        linear(&b->contract, m, n, ADD, x);
+        if (!m->pre_norm) take(m, &b->feed_forward_norm, x, n, width, 1);
+    }
+    if (m->pre_norm) {
+#pragma omp for schedule(static)
+        for (int64_t r = 0; r < n; r++) normalize(&m->final_norm, x + r * width, width, x + r * width);
+    }
+}
+
+// Tokens -> hidden states [count][C], after the last norm.
+void read_tokens(const Model *m, int64_t count, const int64_t *tokens, const int64_t *slots, const int64_t *positions, float *x) {
 #pragma omp parallel num_threads(m->threads)
-    {
-        take(m, NULL, hidden, rows, m->n_embd, 0);
-        linear(&m->head, m, rows, WRITE, logits);
+    for (int64_t at = 0; at < count; at += ROWS_AT_ONCE) {
+        const Rows rows = {count - at < ROWS_AT_ONCE ? count - at : ROWS_AT_ONCE, tokens + at, slots + at, positions + at};
+        embed(m, &rows, x + at * m->n_embd);
+        run_blocks(m, &rows, x + at * m->n_embd);
+    }
+}
+
+// hidden [count][C] -> logits [count][V].
+void score_tokens(const Model *m, int64_t count, float *hidden, float *logits) {
+#pragma omp parallel num_threads(m->threads)
+    for (int64_t at = 0; at < count; at += ROWS_AT_ONCE) {
+        const int64_t rows = count - at < ROWS_AT_ONCE ? count - at : ROWS_AT_ONCE;
+        take(m, NULL, hidden + at * m->n_embd, rows, m->n_embd, 0);
+        linear(&m->head, m, rows, WRITE, logits + at * m->head.out);
     }
 }

@@ -16,18 +16,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gpt_kit.generation.decoder import Part
 from gpt_kit.generation.quantize import round_to_int8
 from gpt_kit.model import GPTModel
 from gpt_kit.model.adapted import weight_of
 from gpt_kit.model.block import TransformerBlock
 from gpt_kit.model.layers import LayerNorm
-from gpt_kit.model.positions import rotary_tables
+from gpt_kit.model.positions import rotary_tables, sinusoids
 from gpt_kit.native import compiled_c
 
 LANES, COLUMNS, CHANNELS = 16, 32, 32  # as in int8.c
 INSTRUCTIONS = "-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma"
 FLAGS = f"-O3 {INSTRUCTIONS} -fno-math-errno -fno-trapping-math -fopenmp".split()
-ROWS_AT_ONCE = 256  # of a prompt
+ROWS_AT_ONCE = 256  # as in int8.c
 WIDEST_HEAD = 1024  # channels of which sums of 16-bit by 8-bit products fit 32 bits
 POINTER, WHOLE = ctypes.c_void_p, ctypes.c_int64
 
@@ -58,14 +59,12 @@ class _Block(ctypes.Structure):
 class _Model(ctypes.Structure):
     _fields_ = [
         *((name, WHOLE) for name in ("n_layer", "n_embd", "n_inner", "n_head", "capacity", "pre_norm", "threads")),
-        ("blocks", POINTER),
+        *((name, POINTER) for name in ("token_embedding", "position_embedding", "cos", "sin", "blocks")),
+        ("final_norm", _Norm),
         ("head", _Linear),
+        ("embedding_scale", ctypes.c_float),
         *((name, POINTER) for name in ("whole", "scale", "zero", "wide", "mixed", "scores")),
     ]
-
-
-class _Rows(ctypes.Structure):
-    _fields_ = [("count", WHOLE), *((name, POINTER) for name in ("slots", "positions", "cos", "sin"))]
 
 
 class Int8Decoder:
@@ -96,26 +95,33 @@ class Int8Decoder:
             torch.zeros(threads, lanes),
         )
         sizes = config.n_layer, width, inner, config.n_head, lanes, config.norm == "pre", threads
-        head = self._linear(model.head_weight, None)
-        self._model = _Model(*sizes, ctypes.cast(self._blocks, POINTER), head, *(self._keep(each) for each in room))
+        norm = self._norm(model.final_norm) if isinstance(model.final_norm, LayerNorm) else _Norm()
+        self._model = _Model(
+            *sizes,
+            self._keep(weight_of(model.token_embedding).float()),
+            *(None if table is None else self._keep(table.float()) for table in _position_tables(model)),
+            ctypes.cast(self._blocks, POINTER),
+            norm,
+            self._linear(model.head_weight, None),
+            math.sqrt(width) if config.scale_embeddings else 1,
+            *(self._keep(each) for each in room),
+        )
 
-    @torch.inference_mode()
-    def read(self, slot: int, ids: Sequence[int], start: int) -> Tensor:
-        """Text behind the `start` tokens that the slot already holds -> (T, C) hidden states."""
-        return self._forward(ids, [slot] * len(ids), range(start, start + len(ids)))
+    def read(self, parts: Sequence[Part]) -> Tensor:
+        """Parts of texts -> (T of all, C) hidden states, float32, in their order."""
+        tokens = [token for part in parts for token in part.ids]
+        slots = [part.slot for part in parts for _ in part.ids]
+        positions = [position for part in parts for position in range(part.start, part.start + len(part.ids))]
+        hidden = torch.empty(len(tokens), self.config.n_embd)
+        numbers = ((WHOLE * len(tokens))(*each) for each in (tokens, slots, positions))
+        self._kernel.read_tokens(ctypes.byref(self._model), WHOLE(len(tokens)), *numbers, POINTER(hidden.data_ptr()))
+        return hidden
 
-    @torch.inference_mode()
-    def step(self, slots: Sequence[int], tokens: Sequence[int], lengths: Sequence[int]) -> Tensor:
-        """One further token for each of B slots, which hold `lengths` tokens -> (B, C) hidden states."""
-        return self._forward(tokens, slots, lengths)
-
-    @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
         """(N, C) -> (N, V) float32."""
-        hidden, logits = hidden.float(), torch.empty(len(hidden), self.config.vocab_size)
-        for start in range(0, len(hidden), ROWS_AT_ONCE):
-            rows, out = (each[start : start + ROWS_AT_ONCE].contiguous() for each in (hidden, logits))
-            self._kernel.run_head(ctypes.byref(self._model), WHOLE(len(rows)), POINTER(rows.data_ptr()), POINTER(out.data_ptr()))
+        hidden, logits = hidden.contiguous(), torch.empty(len(hidden), self.config.vocab_size)
+        addresses = POINTER(hidden.data_ptr()), POINTER(logits.data_ptr())
+        self._kernel.score_tokens(ctypes.byref(self._model), WHOLE(len(hidden)), *addresses)
         return logits
 
     def copy(self, source: int, target: int, length: int) -> None:
@@ -123,21 +129,6 @@ class Int8Decoder:
         lines = _up(length, LANES) // LANES
         for kept in self._cache:
             kept[:, target, :, :lines] = kept[:, source, :, :lines]
-
-    def _forward(self, tokens: Sequence[int], slots: Sequence[int], positions: Sequence[int]) -> Tensor:
-        """Rows of token, slot and position -> (rows, C) hidden states."""
-        where = torch.tensor([tokens, slots, positions])
-        embedded = self.model.embed(where[0], where[2])
-        x = embedded.float()
-        turns: list[Tensor] = []
-        if self.config.position_embedding == "rotary":
-            turns = [table.flatten(0, -2).contiguous() for table in rotary_tables(where[2][:, None], self.config.head_width)]
-        for start in range(0, len(x), ROWS_AT_ONCE):
-            part = [each[start : start + ROWS_AT_ONCE] for each in (where[1], where[2], *turns, x)]
-            *addresses, states = (each.data_ptr() for each in part)
-            rows = _Rows(len(part[0]), *addresses)
-            self._kernel.run_blocks(ctypes.byref(self._model), ctypes.byref(rows), POINTER(states))
-        return self.model.final_norm(x.to(embedded.dtype))  # type: ignore[no-any-return]  # the module itself: a stop request waits at its door
 
     def _block(self, block: TransformerBlock, layer: int) -> _Block:
         linears = (self._linear(weight_of(layer), layer.bias) for layer in _linear_layers(block))
@@ -165,6 +156,16 @@ class Int8Decoder:
         tensor = tensor.detach().contiguous()
         self._kept.append(tensor)
         return tensor.data_ptr()
+
+
+def _position_tables(model: GPTModel) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """What is added to embeddings (S, C), and by what keys and queries are turned (S, D / 2), if anything."""
+    config, positions = model.config, torch.arange(model.config.max_position_embeddings)
+    if config.position_embedding == "rotary":
+        cos, sin = (table.flatten(0, -2) for table in rotary_tables(positions[None], config.head_width))
+        return None, cos, sin
+    learned = model.position_embedding
+    return sinusoids(positions, config.n_embd) if learned is None else learned.weight, None, None
 
 
 def _linear_layers(block: TransformerBlock) -> tuple[nn.Linear, ...]:
