@@ -50,10 +50,8 @@ def blocked_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, d
             if visible is None:
                 bias = bias.triu(start + earlier + 1)
             else:
-                bias = bias.masked_fill(
-                    visible[:, :, start:stop, :end], 0
-                )  # (B, 1, block, end), or for every head where that takes no copy
-                bias = bias[0] if len(bias) == 1 else bias.expand(*q.shape[:2], -1, -1).flatten(0, 1)
+                bias = bias.masked_fill(visible[:, :, start:stop, :end], 0)  # (B, 1, block, end)
+                bias = bias[0] if len(bias) == 1 else bias.expand(*q.shape[:2], -1, -1).flatten(0, 1)  # one for all heads needs no copy
             scores = torch.baddbmm(bias, flat_q[:, start:stop], flat_k[:, :end].transpose(1, 2), alpha=1 / math.sqrt(q.shape[-1]))
             mixed.append(drop(scores.softmax(dim=-1), dropout) @ flat_v[:, :end])  # (B·H, block, D)
     return (torch.cat(mixed, dim=1) if len(mixed) > 1 else mixed[0]).view(q.shape)

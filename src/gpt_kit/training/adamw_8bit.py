@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gpt_kit.model.room import GradientRoom
 from gpt_kit.native import compiled_c
 
 BLOCK, NUMBERS_PER_SUM, CUT, SMALLEST_EXPONENT = 256, 65536, 20, 33  # as in adamw_8bit.c
@@ -55,12 +56,21 @@ class AdamW8bit:
     Not a `torch.optim.Optimizer`, of which the first loads torch's compiler: 75 MB, and a second.
     """
 
-    def __init__(self, groups: Sequence[dict[str, Any]], lr: float, betas: tuple[float, float], eps: float = 1e-8, seed: int = 0) -> None:
+    def __init__(
+        self,
+        groups: Sequence[dict[str, Any]],
+        lr: float,
+        betas: tuple[float, float],
+        room: GradientRoom | None = None,
+        eps: float = 1e-8,
+        seed: int = 0,
+    ) -> None:
+        """`room`: for gradients that are wanted in bf16."""
         self.param_groups = [{"lr": lr, "betas": betas, "eps": eps, **group} for group in groups]
         self.state = {parameter: _new_state(parameter) for group in self.param_groups for parameter in group["params"]}
         self.gradient_scale = 1.0
         """What gradients are multiplied by as they are read: clipping, without a pass of its own."""
-        self._seed = seed
+        self._room, self._seed = room, seed
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
@@ -71,6 +81,8 @@ class AdamW8bit:
         """Ask for the gradients of matrices in bf16, or in the format of the weights; there must be none now."""
         for parameter in self.state:
             parameter.grad_dtype = torch.bfloat16 if rounded and parameter.ndim >= 2 else parameter.dtype
+        if self._room and not rounded:
+            self._room.clear()
 
     def clip_gradients(self, max_norm: float) -> Tensor:
         """Let the next step scale gradients down to `max_norm`, if that is above 0; gives the norm before."""

@@ -1,4 +1,4 @@
-"""AdamW, in 32 or in 8 bits, and Muon beside it, behind one small interface.
+"""AdamW, in 32 or in 8 bits (adamw_8bit.py), and Muon beside it, behind one small interface.
 
 AdamW (Loshchilov & Hutter 2019) decays matrices only: biases and LayerNorm have no decay. Muon (Jordan et al. 2024) takes the
 matrices inside the blocks, whose updates it orthogonalises; embeddings and the head stay with AdamW although they are matrices too,
@@ -42,8 +42,7 @@ class Optimizers:
         ]
         rate, betas = config.learning_rate, (config.beta1, config.beta2)
         small = config.optimizer == "adamw8bit" or (config.optimizer == "auto" and is_fast(device) and not is_sharded(model))
-        self.eight_bit = AdamW8bit(groups, rate, betas, seed=config.seed) if small else None
-        self._room = GradientRoom(model) if self.eight_bit else None
+        self.eight_bit = AdamW8bit(groups, rate, betas, GradientRoom(model), seed=config.seed) if small else None
         fused = device.type in ("cpu", "cuda")
         self.optimizers: list[Optimizer] = [self.eight_bit or torch.optim.AdamW(groups, lr=rate, betas=betas, fused=fused)]
         if muon:
@@ -71,10 +70,8 @@ class Optimizers:
         """Forget all gradients. `rounded` says that one backward pass in bf16 follows: what is not added up may stay in bf16."""
         for optimizer in self.optimizers:
             optimizer.zero_grad()
-        if self.eight_bit and self._room:
+        if self.eight_bit:
             self.eight_bit.set_gradient_format(rounded)
-            if not rounded:
-                self._room.clear()
 
     def clip_gradients(self, max_norm: float) -> Tensor:
         """As the function below; 8-bit AdamW scales gradients when it reads them."""
