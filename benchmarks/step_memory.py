@@ -116,6 +116,8 @@ def main() -> None:
             command = [sys.executable, __file__, "--only", case, "--steps", str(arguments.steps)]
             output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             found[case].append(tuple(json.loads(output.splitlines()[-1])))
+            print(f"{case:32} {found[case][-1][0]:7.3f} s   peak {found[case][-1][1]:.2f} GB", flush=True)
+    print("\nmedians")
     for case, results in found.items():
         seconds, peak = (statistics.median(column) for column in zip(*results, strict=True))
         print(f"{case:32} {seconds:7.3f} s   peak {peak:.2f} GB", flush=True)

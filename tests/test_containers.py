@@ -102,6 +102,7 @@ def test_compose_binds_the_port_to_this_machine_and_gives_the_key_as_a_secret() 
     assert f"/{Path(key_file).name}" in (ROOT / ".gitignore").read_text().splitlines(), "a key is not committed"
     user = last(instructions(SERVER), "USER")
     assert service["read_only"] and f"/home/gpt:uid={user}" in service["tmpfs"]
+    assert "/tmp:exec" in service["tmpfs"], "the kernel of --int8 is made there, and run"
 
 
 @pytest.fixture(params=[200, 503])

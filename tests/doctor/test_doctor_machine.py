@@ -70,3 +70,15 @@ def test_extras_are_listed_and_never_a_fault(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(module, "find_spec", lambda package: package == "pyarrow" or None)
     (finding,) = (finding for finding in examine(machine_checks(tmp_path)) if finding.what == "extras")
     assert finding.ok and finding.figure.startswith("parquet; not installed: hub, zstd")
+
+
+def test_kernels_that_cannot_be_made_are_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As where there is no compiler, or temporary files may not be run."""
+    monkeypatch.setattr(module, "int8_kernel", lambda _: None)
+    monkeypatch.setattr(module, "is_fast", lambda _: False)
+    for has_instructions, needed in ((True, "with a C compiler, and the right to run what it makes in "), (False, "with AVX-512")):
+        monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda has=has_instructions: has)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda has=has_instructions: has)
+        found = {finding.what: finding for finding in examine(machine_checks(tmp_path))}
+        for what in ("int8, for writing", "AdamW in 8 bits"):
+            assert found[what].ok and needed in found[what].figure

@@ -24,6 +24,13 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
+@pytest.fixture(params=["int8.c", "FBGEMM"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the kernel, where it can be had, and without."""
+    if request.param == "FBGEMM":
+        monkeypatch.setattr("gpt_kit.generation.engine.int8_kernel", lambda _: None)
+
+
 @pytest.mark.parametrize("rows", [1, 5])
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_a_layer_is_near_and_each_row_keeps_its_own_scale(rows: int, with_bias: bool, generator: torch.Generator) -> None:
@@ -46,13 +53,9 @@ def test_zeros_stay_zeros() -> None:
     assert torch.equal(int8_linear(weight, torch.ones(4))(torch.randn(1, 8)), torch.ones(1, 4))
 
 
-@pytest.mark.parametrize("kernel", [True, False], ids=["int8.c", "FBGEMM"])
-def test_the_engine_writes_nearly_the_same(
-    kernel: bool, tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("either_way")
+def test_the_engine_writes_nearly_the_same(tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel]) -> None:
     """Several requests at once; what a text loses is within a hundredth of what it loses in float32."""
-    if not kernel:
-        monkeypatch.setattr("gpt_kit.generation.engine.int8_kernel", lambda _: None)
     model = random_model(tiny_config(n_embd=63, tie_word_embeddings=False), std=0.1)
     texts = [[1, 2, 3, 4, 5, 6, 7], [9, 8, 7], [30, 20, 10, 0, 5]]
 
@@ -70,19 +73,29 @@ def test_the_engine_writes_nearly_the_same(
     assert rounded == pytest.approx(exact, abs=0.1)
 
 
-@pytest.mark.parametrize("kernel", [True, False], ids=["int8.c", "FBGEMM"])
-def test_a_model_in_bf16_can_be_written_with(
-    kernel: bool, tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("either_way")
+def test_a_model_in_bf16_can_be_written_with(tiny_config: Callable[..., ModelConfig], random_model: Callable[..., GPTModel]) -> None:
     """Two texts at once; scores within what bf16 itself loses, and twice that."""
-    if not kernel:
-        monkeypatch.setattr("gpt_kit.generation.engine.int8_kernel", lambda _: None)
     model = random_model(tiny_config(), std=0.1)
     expected = model(torch.tensor([[1, 2, 3]]))[0, -1].log_softmax(dim=-1).max().item()
     engine = Engine(model.bfloat16(), slots=2, int8=True)
     numbers = [engine.submit(Request(prompt=text, max_new_tokens=2, num_rivals=1)) for text in ([1, 2, 3], [5])]
     found = {event.request: event.rivals[0][1] for event in engine.step()}
     assert found[numbers[0]] == pytest.approx(expected, abs=0.1) and len(engine.step()) == 2
+
+
+def test_it_says_when_it_goes_the_slow_way(
+    tiny_config: Callable[..., ModelConfig],
+    random_model: Callable[..., GPTModel],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    model = random_model(tiny_config())
+    monkeypatch.setattr("gpt_kit.generation.engine.int8_kernel", lambda _: None)
+    Engine(model, slots=1)
+    assert not caplog.text
+    Engine(model, slots=1, int8=True)
+    assert "int8 goes without its own kernel, several times slower; `gpt-kit doctor` says what is missing" in caplog.text
 
 
 def test_where_there_is_no_int8_it_says_so() -> None:

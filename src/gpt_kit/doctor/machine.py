@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import time
 import uuid
 from functools import partial
@@ -19,6 +20,7 @@ from gpt_kit.files import write_atomically
 from gpt_kit.generation.int8_decoder import int8_kernel
 from gpt_kit.generation.quantize import check_int8
 from gpt_kit.runtime import can_compile, choose_device, choose_precision, describe_machine, free_memory
+from gpt_kit.training.adamw_8bit import is_fast
 
 OLDEST_TORCH = (2, 11)
 LITTLE = 10**9  # bytes of memory or disk below which even a small run is in danger
@@ -38,6 +40,7 @@ def machine_checks(folder: Path) -> list[Check]:
         Check("threads", _threads, "more threads than cores wait for one another: set OMP_NUM_THREADS to the number of cores, or unset it"),
         Check("compiler for torch.compile", _compiler, "install a C++ compiler (g++ or clang++), or train with --training.compile off"),
         Check("int8, for writing", _int8, ""),
+        Check("AdamW in 8 bits", _adamw_8bit, ""),
         Check("free memory", _memory, "end other programs, or take a smaller model; gpt-kit plan says what a run needs"),
         Check("free disk", partial(_disk, folder), "make room, or let --out name another disk"),
         Check("write, flush, rename", partial(_writing, folder), f"nothing can be kept in {folder}: let --out name another folder"),
@@ -111,7 +114,20 @@ def _int8() -> tuple[bool, str]:
         return True, "not on this CPU"
     if int8_kernel(HEAD_WIDTH) is not None:
         return True, "AVX-512 VNNI, all in one call"
-    return True, f"by FBGEMM, several times slower than with {'a C compiler' if torch.cpu._is_vnni_supported() else 'AVX-512 VNNI'}"
+    return True, f"by FBGEMM, several times slower than with {_kernels_need(torch.cpu._is_vnni_supported(), 'AVX-512 VNNI')}"
+
+
+def _adamw_8bit() -> tuple[bool, str]:
+    """As above."""
+    if is_fast(torch.device("cpu")):
+        return True, "AVX-512, all in one pass"
+    return True, f"by torch, slowly; fast with {_kernels_need(torch.cpu._is_avx512_supported(), 'AVX-512')}"
+
+
+def _kernels_need(has_instructions: bool, instructions: str) -> str:
+    if not has_instructions:
+        return instructions
+    return f"a C compiler, and the right to run what it makes in {tempfile.gettempdir()}"
 
 
 def _memory() -> tuple[bool, str]:

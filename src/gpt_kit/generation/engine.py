@@ -14,6 +14,7 @@ its kernel computes each text by itself, in one order.)
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from gpt_kit.generation.request import Event, Request, TokenScore
 from gpt_kit.generation.sampling import Noise, Sampling
 from gpt_kit.model import GPTModel
 
+logger = logging.getLogger(__name__)
 TOO_CLOSE = 1e-5  # of the largest logit. Other shapes of float32 products move logits by some 1e-6 of it
 ROWS_PER_BLOCK = 256  # of a prompt's logits
 PROMPT_TOKENS = 1024  # are read in one step; who comes behind them joins in the next, so that those who write need not wait for long
@@ -241,7 +243,10 @@ def _decoder(model: GPTModel, slots: int, capacity: int, int8: bool) -> Decoder 
         return Decoder(model, slots, capacity)
     check_int8(model.device)
     kernel = int8_kernel(model.config.head_width)
-    return Int8Decoder(model, slots, capacity, kernel) if kernel else Decoder(model, slots, capacity, int8_linear)
+    if kernel is None:
+        logger.warning("int8 goes without its own kernel, several times slower; `gpt-kit doctor` says what is missing")
+        return Decoder(model, slots, capacity, int8_linear)
+    return Int8Decoder(model, slots, capacity, kernel)
 
 
 @torch.inference_mode()
