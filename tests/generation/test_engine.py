@@ -215,8 +215,8 @@ def test_log_probabilities_are_the_models_own(model: GPTModel) -> None:
     prompt = [5, 6, 7]
     sampling = Sampling(temperature=0.5, repetition_penalty=1.5)
     request = Request(prompt=prompt, max_new_tokens=4, sampling=sampling, seed=1, bias={3: 2.0}, num_rivals=3, score_prompt=True)
-    number = engine.submit(request)
     engine.submit(Request(prompt=[9, 9, 9, 9], max_new_tokens=4))
+    number = engine.submit(request)  # read behind another prompt, in the same step
     events = run(engine)[number]
     ids = prompt + ids_of(events)
     with torch.no_grad():
