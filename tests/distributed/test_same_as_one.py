@@ -57,6 +57,16 @@ def test_two_processes_have_the_losses_of_one(kind: str, by_one: Path, text_file
 
 
 @pytest.mark.slow
+def test_eight_bit_adamw_rounds_alike_in_both(text_file: Path, tmp_path: Path) -> None:
+    """By the same chances, or their weights would part; a gradient that differs in its last bit may fall otherwise now and then."""
+    words = ["--data", text_file, *FLAGS, "--training.optimizer=adamw8bit"]
+    assert main(["train", "--out", str(tmp_path / "one"), *map(str, words)]) == 0
+    code, said = finish(torchrun(["--out", tmp_path / "two", *words, *KINDS["ddp"]]))
+    assert code == 0, said
+    assert largest_difference(figures(tmp_path / "one"), figures(tmp_path / "two")) < 100 * TOLERANCE
+
+
+@pytest.mark.slow
 def test_a_run_changes_hands(by_one: Path, tmp_path: Path) -> None:
     """Steps 1-4 by one process, 5-8 by two with FSDP2, 9-12 by one again: the run that one makes alone, in exact order."""
     run = tmp_path / "run"
