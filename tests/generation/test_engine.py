@@ -175,18 +175,34 @@ def test_many_long_prompts_join_in_several_steps(model: GPTModel, monkeypatch: p
     assert [ids_of(found[number]) for number in numbers] == [alone(model, request) for request in requests]
 
 
-def test_a_prompt_that_could_not_be_read_is_not_taken_for_held(model: GPTModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = Engine(model, slots=1)
-    request = Request(prompt=[1, 2, 3, 4], max_new_tokens=3)
-    with monkeypatch.context() as patch:
-        patch.setattr(Decoder, "read", lambda *_: (_ for _ in ()).throw(MemoryError))
-        number = engine.submit(request)
-        with pytest.raises(MemoryError):
-            engine.step()
-    engine.cancel(number)
-    assert engine.is_idle
-    number = engine.submit(request)
-    assert ids_of(run(engine)[number]) == alone(model, request)
+@pytest.mark.parametrize("cancels", [True, False])
+def test_what_could_not_be_read_is_not_taken_for_held(model: GPTModel, monkeypatch: pytest.MonkeyPatch, cancels: bool) -> None:
+    """In the step in which one joins another that writes already; both can go on, or be given up and asked again."""
+    engine, failing = Engine(model, slots=2), [False]
+    requests = [Request(prompt=[7, 8], max_new_tokens=4), Request(prompt=[1, 2, 3, 4], max_new_tokens=3)]
+    honest = Decoder.read
+
+    def read(self: Decoder, parts: Sequence[Part]) -> Tensor:
+        if failing[0]:
+            raise MemoryError
+        return honest(self, parts)
+
+    monkeypatch.setattr(Decoder, "read", read)
+    numbers = [engine.submit(requests[0])]
+    first = engine.step()
+    numbers.append(engine.submit(requests[1]))
+    failing[0] = True
+    with pytest.raises(MemoryError):
+        engine.step()
+    failing[0] = False
+    if cancels:
+        for number in numbers:
+            engine.cancel(number)
+        assert engine.is_idle
+        first, numbers = [], [engine.submit(request) for request in requests]
+    found = run(engine)
+    found[numbers[0]] = [*first, *found[numbers[0]]]
+    assert [ids_of(found[number]) for number in numbers] == [alone(model, request) for request in requests]
 
 
 @pytest.mark.parametrize("use_cache", [True, False])

@@ -129,7 +129,7 @@ class Engine:
     def step(self) -> list[Event]:
         """One token for every request that runs, and the first one for those that join.
 
-        Where memory runs out or the model fails, its error comes through: cancel what ran, for its text is then not in order.
+        Where memory runs out or the model fails, its error comes through: cancel what ran, or try the same step again.
         """
         with torch.autocast(self.model.device.type, enabled=False):  # packed weights have one format
             return self._step()
@@ -159,8 +159,9 @@ class Engine:
 
     def _next_part(self, running: _Running) -> Part:
         """The last token; or all that the model can see of a text that has grown out of its slot, for every position is another one now."""
+        known = len(self._held[running.slot])
         if len(running.ids) <= self._decoder.capacity:
-            return Part(running.slot, running.ids[-1:], len(running.ids) - 1)
+            return Part(running.slot, running.ids[known:], known)  # more than one, if the step before failed
         return Part(running.slot, running.ids[-self.context :], 0)
 
     def _had_better_wait(self, parts: Iterable[_Running]) -> bool:
