@@ -32,6 +32,7 @@ PROMPTS = (
     "  spaces   and\t\ttabs  \n\n\nlines <|endoftext|> ",
 )
 NEW_TOKENS = 40
+NEAR = 0.002  # between two log-probabilities: float16 is rounded otherwise by CPUs that have instructions for it, and either may win
 Ask = Callable[..., Any]
 
 
@@ -70,14 +71,11 @@ def opened(tmp_path: Path) -> Callable[[GPTModel, Tokenizer, GGUFType], Ask]:
 
 
 @torch.no_grad()
-def greedy(model: GPTModel, prompt: list[int]) -> tuple[list[int], list[float]]:
-    """The plain loop: the most probable token each time, and its log-probability."""
-    ids, log_probabilities = list(prompt), []
-    for _ in range(NEW_TOKENS):
-        best = model(torch.tensor([ids]))[0, -1].log_softmax(-1).max(-1)
-        ids.append(int(best.indices))
-        log_probabilities.append(float(best.values))
-    return ids[len(prompt) :], log_probabilities
+def judged(model: GPTModel, prompt: list[int], written: list[int]) -> tuple[list[float], list[float]]:
+    """Of each token that was written: its log-probability, and how far it lies below the most probable one's."""
+    scores = model(torch.tensor([prompt + written]))[0, len(prompt) - 1 : -1].log_softmax(-1)
+    own = scores.gather(1, torch.tensor(written)[:, None])[:, 0]
+    return own.tolist(), (scores.amax(-1) - own).tolist()
 
 
 def in_half(model: GPTModel) -> GPTModel:
@@ -100,7 +98,7 @@ def in_half(model: GPTModel) -> GPTModel:
 def test_llama_cpp_writes_the_same_tokens(
     opened: Callable[..., Ask], random_model: Callable[..., GPTModel], kind: Literal["f32", "f16"], positions: Any
 ) -> None:
-    """GPT-2's vocabulary; C=96, H=4, L=3, P=128. Several prompts, 40 tokens each, and how probable each was."""
+    """GPT-2's vocabulary; C=96, H=4, L=3, P=128. Several prompts, 40 tokens each, every one the most probable, and how probable it was."""
     tokenizer = load_tokenizer("gpt2")
     config = ModelConfig(n_embd=96, n_head=4, n_layer=3, max_position_embeddings=128, position_embedding=positions)
     model = random_model(config)
@@ -108,11 +106,12 @@ def test_llama_cpp_writes_the_same_tokens(
     reference = in_half(model) if kind == "f16" else model
     for prompt in PROMPTS:
         ids = tokenizer.encode(prompt)
-        expected, log_probabilities = greedy(reference, ids)
         answer = ask(
             "/completion", prompt=ids, n_predict=NEW_TOKENS, temperature=0, samplers=["temperature"], return_tokens=True, n_probs=1
         )
-        assert answer["tokens"] == expected
+        log_probabilities, behind = judged(reference, ids, answer["tokens"])
+        assert len(behind) == NEW_TOKENS
+        assert max(behind) <= (0 if kind == "f32" else NEAR)
         found = [token["logprob"] for token in answer["completion_probabilities"]]
         assert found == pytest.approx(log_probabilities, abs=0.003 if kind == "f32" else 0.005)
 
