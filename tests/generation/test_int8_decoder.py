@@ -14,7 +14,8 @@ from torch import Tensor
 
 from gpt_kit.config import ModelConfig
 from gpt_kit.generation import Engine, Request, Sampling
-from gpt_kit.generation.decoder import Decoder, Layer, Part
+from gpt_kit.generation.decoder import Decoder, Layer
+from gpt_kit.generation.native_pass import Part
 from gpt_kit.generation.int8_decoder import Int8Decoder, int8_kernel
 from gpt_kit.generation.quantize import round_to_int8
 from gpt_kit.model import GPTModel

@@ -2,51 +2,61 @@
 
 It computes what `GPTModel` computes, laid out flat: a token costs hundreds of small operations, so each call that is saved is seen
 in tokens per second. The model's own forward pass (model/gpt.py) is the one to read first, and the one that this is tested against.
+On a CPU in float32 single tokens and short prompts go through C (float32.c), over the same memory.
 """
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from functools import partial
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gpt_kit.generation.native_pass import FLAGS, LargePages, Linear, NativePass, Part, linear_layers, round_up
 from gpt_kit.model import GPTModel
 from gpt_kit.model.adapted import weight_of
 from gpt_kit.model.block import TransformerBlock
 from gpt_kit.model.layers import LayerNorm
 from gpt_kit.model.positions import rotary_tables, rotate
+from gpt_kit.native import compiled_c
 
 Layer = Callable[[Tensor], Tensor]
 MakeLinear = Callable[[Tensor, Tensor | None], Layer]
 """(out, in) weight and (out,) bias -> the function (…, in) -> (…, out) of both."""
 
 
+BLOCK = 32  # outputs of a tile, as in float32.c
+FEW_ROWS = 64  # which take C less time than torch; a prompt of more goes through torch
 PACKED_FOR_ROWS = 8  # measured on two cores: packed for 8 rows, 1 to 300 are as fast as if packed for themselves, or nearly
 
 
-def exact_linear(weight: Tensor, bias: Tensor | None) -> Layer:
-    """The layer as it is.
+def plain_linear(weight: Tensor, bias: Tensor | None) -> Layer:
+    """The layer as it is, from the weight where it lies."""
+    return lambda x: F.linear(x, weight, bias)
 
-    On a CPU its weight is laid out anew for oneDNN, as torch.compile does when it freezes a model: all products of a GPT-2 124M for
-    1, 8 and 32 tokens take 18, 18 and 44 ms, and 35, 58 and 90 from the weight as it lies (two cores, AVX-512).
+
+def exact_linear(weight: Tensor, bias: Tensor | None) -> Layer:
+    """The layer as it is. On a CPU its weight is laid out anew for oneDNN, as torch.compile does when it freezes a model.
+
+    All products of a GPT-2 124M for 1, 8 and 32 tokens take 18, 18 and 44 ms, and 35, 58 and 90 from the weight as it lies (two cores,
+    AVX-512).
     """
     packs = weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16) and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if not packs or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
-        return lambda x: F.linear(x, weight, bias)
+        return plain_linear(weight, bias)
     packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), PACKED_FOR_ROWS)
     return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
 
 
-class Part(NamedTuple):
-    """Of a text: what is to be read next."""
-
-    slot: int
-    ids: Sequence[int]
-    start: int
-    """How many tokens the slot holds already."""
+def float32_kernel(model: GPTModel) -> ctypes.CDLL | None:
+    """float32.c, ready to be called; None for a model that is not in float32 on a CPU, or without a compiler."""
+    if model.device.type != "cpu" or model.head_weight.dtype is not torch.float32:
+        return None
+    return compiled_c(Path(__file__).with_name("float32.c"), *FLAGS, "-march=native")
 
 
 class Decoder:
@@ -55,24 +65,41 @@ class Decoder:
     The weights are those of this moment, with adapters merged.
     """
 
-    def __init__(self, model: GPTModel, slots: int, capacity: int, make_linear: MakeLinear = exact_linear) -> None:
-        config = model.config
+    def __init__(
+        self, model: GPTModel, slots: int, capacity: int, make_linear: MakeLinear = exact_linear, kernel: ctypes.CDLL | None = None
+    ) -> None:
+        """`kernel`: float32.c."""
+        config, memory = model.config, LargePages()
         self.model, self.config, self.capacity = model, config, capacity
         shape = (config.n_layer, slots, config.n_head, capacity, config.head_width)
-        self._keys = torch.zeros(shape, device=model.device, dtype=model.head_weight.dtype)
-        self._values = torch.zeros_like(self._keys)  # zeros, for what a mask rules out counts 0 times, and 0 times NaN is NaN
+        # Zeros, for what a mask rules out counts 0 times, and 0 times NaN is NaN.
+        zeros = partial(torch.zeros, device=model.device) if kernel is None else memory.zeros
+        self._keys, self._values = (zeros(*shape, dtype=model.head_weight.dtype) for _ in ("keys", "values"))
         self._blocks = [_Block(block, config.n_head, make_linear) for block in model.blocks if isinstance(block, TransformerBlock)]
         self._head = make_linear(model.head_weight, None)
+        self._native: NativePass | None = None
+        if kernel is not None:
+            cache, in_tiles = (self._keys, self._values), partial(_in_tiles, memory)
+            self._native = NativePass(
+                kernel, model, cache=cache, capacity=capacity, make_linear=in_tiles, inputs=torch.float32, final_norm=None
+            )
 
     @torch.inference_mode()
     def read(self, parts: Sequence[Part]) -> Tensor:
-        """Parts of texts -> (T of all, C) hidden states, in their order. Single tokens are read together."""
-        single = [part for part in parts if len(part.ids) == 1]
-        together = self._read_tokens(single) if single else None
-        if together is not None and len(single) == len(parts):
+        """Parts of texts -> (T of all, C) hidden states, in their order. Short ones are read together."""
+        longest = FEW_ROWS if self._native else 1
+        short = [part for part in parts if len(part.ids) <= longest]
+        together = self._read_short(short) if short else torch.empty(0)
+        if len(short) == len(parts):
             return together
-        rows = iter(() if together is None else together[:, None])
-        return torch.cat([next(rows) if len(part.ids) == 1 else self._read_text(part) for part in parts])
+        rows = iter(torch.split(together, [len(part.ids) for part in short]))
+        return torch.cat([next(rows) if len(part.ids) <= longest else self._read_text(part) for part in parts])
+
+    def _read_short(self, parts: Sequence[Part]) -> Tensor:
+        """-> (T of all, C)"""
+        if self._native is None:
+            return self._read_tokens(parts)
+        return self.model.final_norm(self._native.read(parts))  # type: ignore[no-any-return]  # as below
 
     def _read_text(self, part: Part) -> Tensor:
         """-> (T, C)"""
@@ -93,6 +120,8 @@ class Decoder:
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
         """(N, C) -> (N, V) float32."""
+        if self._native is not None and len(hidden) <= FEW_ROWS:
+            return self._native.logits(hidden)
         return self._head(hidden)[..., : self.config.vocab_size].float()
 
     def copy(self, source: int, target: int, length: int) -> None:
@@ -117,11 +146,10 @@ class _Block:
     """One transformer block, as a function."""
 
     def __init__(self, block: TransformerBlock, n_head: int, make_linear: MakeLinear) -> None:
-        attention, feed_forward = block.attention, block.feed_forward
         self.pre_norm, self.n_head = block.pre_norm, n_head
         self.attention_norm, self.feed_forward_norm = _norm(block.attention_norm), _norm(block.feed_forward_norm)
-        layers = attention.qkv, attention.projection, feed_forward.expand, feed_forward.contract
-        self.qkv, self.projection, self.expand, self.contract = (make_linear(weight_of(layer), layer.bias) for layer in layers)
+        layers = (make_linear(weight_of(layer), layer.bias) for layer in linear_layers(block))
+        self.qkv, self.projection, self.expand, self.contract = layers
 
     def __call__(
         self,
@@ -155,3 +183,12 @@ class _Block:
 def _norm(norm: LayerNorm) -> Layer:
     shape, weight, bias, epsilon = norm.weight.shape, norm.weight, norm.bias, norm.epsilon
     return lambda x: F.layer_norm(x, shape, weight, bias, epsilon)
+
+
+def _in_tiles(memory: LargePages, weight: Tensor, bias: Tensor | None) -> Linear:
+    """As float32.c reads it."""
+    outputs, inputs = weight.shape
+    rows = round_up(outputs, BLOCK)
+    tiles = memory.zeros(rows // BLOCK, inputs, BLOCK, dtype=torch.float32)
+    tiles.copy_(F.pad(weight, (0, 0, 0, rows - outputs)).view(-1, BLOCK, inputs).transpose(1, 2))
+    return Linear(tiles, None, None, F.pad(torch.zeros(outputs) if bias is None else bias, (0, rows - outputs)), inputs, outputs)
