@@ -75,6 +75,7 @@ def test_extras_are_listed_and_never_a_fault(monkeypatch: pytest.MonkeyPatch, tm
 def test_kernels_that_cannot_be_made_are_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As where there is no compiler, or temporary files may not be run."""
     monkeypatch.setattr(module, "int8_kernel", lambda _: None)
+    monkeypatch.setattr(module, "float32_kernel", lambda: None)
     monkeypatch.setattr(module, "is_fast", lambda _: False)
     for has_instructions, needed in ((True, "with a C compiler, and the right to run what it makes in "), (False, "with AVX-512")):
         monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda has=has_instructions: has)
@@ -82,3 +83,4 @@ def test_kernels_that_cannot_be_made_are_no_fault(monkeypatch: pytest.MonkeyPatc
         found = {finding.what: finding for finding in examine(machine_checks(tmp_path))}
         for what in ("int8, for writing", "AdamW in 8 bits"):
             assert found[what].ok and needed in found[what].figure
+        assert "with a C compiler" in found["float32, for writing"].figure

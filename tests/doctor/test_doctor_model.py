@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gpt_kit.doctor import FAMILIES, examine, file_checks, model_checks, random_model
-from gpt_kit.generation.decoder import Decoder, Part
+from gpt_kit.generation.decoder import Decoder
+from gpt_kit.generation.native_pass import Part
 from gpt_kit.model import GPTModel, KVCache, written_out_attention
 from gpt_kit.training import Optimizers
 

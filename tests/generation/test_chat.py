@@ -16,8 +16,9 @@ import torch
 from gpt_kit.config import ModelConfig
 from gpt_kit.errors import InputError, TokenizerError
 from gpt_kit.generation import Chat, Engine, Request, generate_ids
-from gpt_kit.generation.decoder import Decoder, Part
+from gpt_kit.generation.decoder import Decoder
 from gpt_kit.generation.generate import write
+from gpt_kit.generation.native_pass import Part
 from gpt_kit.model import GPTModel
 from gpt_kit.tokenizers import ASSISTANT, USER, Message, Tokenizer, chat_tokenizer, load_tokenizer, render_chat
 

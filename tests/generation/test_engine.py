@@ -12,7 +12,8 @@ from torch import Tensor
 from gpt_kit.config import ModelConfig
 from gpt_kit.errors import ConfigError, InputError
 from gpt_kit.generation import Engine, Event, Request, Sampling, generate_ids
-from gpt_kit.generation.decoder import Decoder, Part
+from gpt_kit.generation.decoder import Decoder
+from gpt_kit.generation.native_pass import Part
 from gpt_kit.model import GPTModel
 
 VARIANTS = [(p, n) for p in ("learned", "sinusoidal", "rotary") for n in ("pre", "post")]
@@ -24,6 +25,13 @@ SETTINGS = [
     Sampling(top_p=0.8, repetition_penalty=1.3),
     Sampling(temperature=1.5, min_p=0.05),
 ]
+
+
+@pytest.fixture(params=["float32.c", "torch"], autouse=True)
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the pass in C, where it can be had, and without."""
+    if request.param == "torch":
+        monkeypatch.setattr("gpt_kit.generation.engine.float32_kernel", lambda: None)
 
 
 @pytest.fixture(params=VARIANTS, ids="-".join)

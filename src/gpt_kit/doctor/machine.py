@@ -17,6 +17,7 @@ from gpt_kit.config.model import HEAD_WIDTH
 from gpt_kit.doctor.checks import Check
 from gpt_kit.errors import ConfigError
 from gpt_kit.files import write_atomically
+from gpt_kit.generation.decoder import float32_kernel
 from gpt_kit.generation.int8_decoder import int8_kernel
 from gpt_kit.generation.quantize import check_int8
 from gpt_kit.runtime import can_compile, choose_device, choose_precision, describe_machine, free_memory
@@ -39,6 +40,7 @@ def machine_checks(folder: Path) -> list[Check]:
         Check("number format", _number_format, "bf16 is slower here than float32: train with --training.precision float32"),
         Check("threads", _threads, "more threads than cores wait for one another: set OMP_NUM_THREADS to the number of cores, or unset it"),
         Check("compiler for torch.compile", _compiler, "install a C++ compiler (g++ or clang++), or train with --training.compile off"),
+        Check("float32, for writing", _float32, ""),
         Check("int8, for writing", _int8, ""),
         Check("AdamW in 8 bits", _adamw_8bit, ""),
         Check("free memory", _memory, "end other programs, or take a smaller model; gpt-kit plan says what a run needs"),
@@ -106,14 +108,21 @@ def _compiler() -> tuple[bool, str]:
     return found or choose_device().type != "cuda", "found" if found else "none, and none is needed on this device unless asked for"
 
 
+def _float32() -> tuple[bool, str]:
+    """Nothing needs the kernels, so nothing is wrong without."""
+    if float32_kernel() is not None:
+        return True, "all in one call"
+    return True, f"by torch, two thirds as fast as with {_kernels_need(True, '')}"
+
+
 def _int8() -> tuple[bool, str]:
-    """Nothing needs it, so nothing is wrong without."""
+    """As above."""
     try:
         check_int8(torch.device("cpu"))
     except ConfigError:
         return True, "not on this CPU"
     if int8_kernel(HEAD_WIDTH) is not None:
-        return True, "AVX-512 VNNI, all in one call"
+        return True, f"{'AMX' if torch.cpu._is_amx_tile_supported() else 'AVX-512 VNNI'}, all in one call"
     return True, f"by FBGEMM, several times slower than with {_kernels_need(torch.cpu._is_vnni_supported(), 'AVX-512 VNNI')}"
 
 

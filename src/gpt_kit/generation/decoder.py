@@ -29,6 +29,7 @@ MakeLinear = Callable[[Tensor, Tensor | None], Layer]
 """(out, in) weight and (out,) bias -> the function (…, in) -> (…, out) of both."""
 
 
+KERNEL = Path(__file__).with_name("float32.c")
 BLOCK = 32  # outputs of a tile, as in float32.c
 FEW_ROWS = 64  # which take C less time than torch; a prompt of more goes through torch
 PACKED_FOR_ROWS = 8  # measured on two cores: packed for 8 rows, 1 to 300 are as fast as if packed for themselves, or nearly
@@ -52,11 +53,9 @@ def exact_linear(weight: Tensor, bias: Tensor | None) -> Layer:
     return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
 
 
-def float32_kernel(model: GPTModel) -> ctypes.CDLL | None:
-    """float32.c, ready to be called; None for a model that is not in float32 on a CPU, or without a compiler."""
-    if model.device.type != "cpu" or model.head_weight.dtype is not torch.float32:
-        return None
-    return compiled_c(Path(__file__).with_name("float32.c"), *FLAGS, "-march=native")
+def float32_kernel() -> ctypes.CDLL | None:
+    """float32.c, ready to be called; None where no compiler makes it."""
+    return compiled_c(KERNEL, *FLAGS, "-march=native")
 
 
 class Decoder:

@@ -242,7 +242,8 @@ class Engine:
 
 def _decoder(model: GPTModel, slots: int, capacity: int, int8: bool) -> Decoder | Int8Decoder:
     if not int8:
-        kernel = float32_kernel(model)
+        is_float32 = model.device.type == "cpu" and model.head_weight.dtype is torch.float32
+        kernel = float32_kernel() if is_float32 else None
         return Decoder(model, slots, capacity) if kernel is None else Decoder(model, slots, capacity, plain_linear, kernel)
     check_int8(model.device)
     kernel = int8_kernel(model.config.head_width)

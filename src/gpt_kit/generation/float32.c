@@ -13,9 +13,13 @@ enum { ROWS = 12 }; // and two registers of outputs: 24 sums in 24 of 32 registe
 #else
 enum { ROWS = 6 }; // 12 of 16
 #endif
-enum { BLOCK = 32, COLUMNS = 2 * VECTOR, AHEAD = 16 };
+enum {
+    BLOCK = 32,
+    COLUMNS = 2 * VECTOR,
+    AHEAD = 16, // inputs, or 2 KB of weights: that long before its turn memory is asked for
+};
 
-static void fetch(const float *memory) { __builtin_prefetch(memory, 0, 2); } // which will be read soon
+static void fetch(const float *memory) { __builtin_prefetch(memory, 0, 2); }
 
 static void begin_products(void) {}
 static void end_products(void) {}
@@ -48,6 +52,12 @@ static inline __attribute__((always_inline)) void multiply(
     for (int r = 0; r < rows; r++) out[r][0] = sums[r][0], out[r][1] = sums[r][1];
 }
 
+// Up to VECTOR floats; a whole vector in one instruction.
+static void copy(void *to, const void *from, int64_t count) {
+    if (count == VECTOR) *(Floats *)to = *(const Floats *)from;
+    else memcpy(to, from, count * sizeof(float));
+}
+
 // Outputs [column, column + COLUMNS) of rows from `first` on, up to ROWS.
 static void tile(int64_t rows, const Linear *l, const Model *m, int64_t first, int64_t column, enum Then then, float *out) {
     const int64_t stride = row_stride(l->in), outputs = l->out;
@@ -74,11 +84,11 @@ static void tile(int64_t rows, const Linear *l, const Model *m, int64_t first, i
         for (int c = 0; c < 2 && column + c * VECTOR < outputs; c++) {
             const int64_t at = column + c * VECTOR, count = outputs - at < VECTOR ? outputs - at : VECTOR;
             float *to = out + (first + r) * outputs + at;
-            Floats y = sums[r][c] + *(const Floats *)(l->bias + at);
+            Floats y = sums[r][c] + *(const Floats *)(l->bias + at), before = {0};
             if (then == GELU) y = gelu(y);
-            if (then == ADD)
-                for (int i = 0; i < count; i++) y[i] += to[i];
-            memcpy(to, &y, count * sizeof(float));
+            if (then == ADD) copy(&before, to, count);
+            y += before;
+            copy(to, &y, count);
         }
 }
 

@@ -19,6 +19,7 @@ from gpt_kit.generation.quantize import round_to_int8
 from gpt_kit.model import GPTModel
 from gpt_kit.native import compiled_c
 
+KERNEL = Path(__file__).with_name("int8.c")
 COLUMNS, INPUTS, CHANNELS = 32, 64, 32  # as in int8.c
 AVX512 = "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mfma"
 AMX = "-mamx-tile", "-mamx-int8"
@@ -29,9 +30,9 @@ def int8_kernel(head_width: int) -> ctypes.CDLL | None:
     """int8.c, ready to be called; None where instructions or a compiler are missing."""
     if not torch.cpu._is_vnni_supported() or head_width > WIDEST_HEAD:
         return None
-    source, flags = Path(__file__).with_name("int8.c"), (*FLAGS, *AVX512)
+    flags = *FLAGS, *AVX512
     has_amx = torch.cpu._is_amx_tile_supported() and torch.cpu._init_amx()  # which asks the system for leave to use it
-    return (compiled_c(source, *flags, *AMX) if has_amx else None) or compiled_c(source, *flags)
+    return (compiled_c(KERNEL, *flags, *AMX) if has_amx else None) or compiled_c(KERNEL, *flags)
 
 
 class Int8Decoder(NativePass):
