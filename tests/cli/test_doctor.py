@@ -17,8 +17,8 @@ def test_without_a_model_small_ones_of_each_family_are_checked(run: Run, tmp_pat
     monkeypatch.setattr(machine, "_seconds_of_product", lambda *_: 0.01)
     code, out, err = run("doctor")
     assert (code, err) == (0, "")
-    assert out.count("✓") == 11 + 3 * 7 and "✗" not in out
-    assert "all 32 checks passed" in out
+    assert out.count("✓") == 12 + 3 * 7 and "✗" not in out
+    assert "all 33 checks passed" in out
 
 
 def test_a_run_and_its_text_are_checked(run: Run, finished_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,7 +26,7 @@ def test_a_run_and_its_text_are_checked(run: Run, finished_run: Path, monkeypatc
     code, out, _ = run("doctor", finished_run, "--data", finished_run / "corpus")
     marks = {line[2:46].strip(): line[0] for line in out.splitlines() if line[:1] in "✓✗"}
     assert marks.pop("long enough") == "✗", "600 characters are few to validate on"
-    assert code == 1 and set(marks.values()) == {"✓"} and len(marks) == 11 + 2 + 7 + 6
+    assert code == 1 and set(marks.values()) == {"✓"} and len(marks) == 12 + 2 + 7 + 6
 
 
 def test_a_failure_says_what_to_do_and_gives_exit_code_1(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +35,7 @@ def test_a_failure_says_what_to_do_and_gives_exit_code_1(run: Run, monkeypatch: 
     lines = out.splitlines()
     (cross,) = (number for number, line in enumerate(lines) if line.startswith("✗ free memory"))
     assert lines[cross + 1].startswith("  → end other programs")
-    assert code == 1 and "1 of 32 checks failed" in err
+    assert code == 1 and "1 of 33 checks failed" in err
 
 
 def test_a_model_that_is_not_there_is_a_request_that_cannot_be_met(run: Run) -> None:

@@ -197,17 +197,3 @@ def test_weights_and_cache_lie_on_large_pages(tiny_config: Callable[..., ModelCo
         read(held, slot, text(model, 512), 0)
     weights, cache = 6 * 12 * 512**2, 2 * 6 * 8 * 512 * 512
     assert on_large_pages() - before > 0.6 * (weights + cache)
-
-
-def test_c_that_cannot_be_made_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = tmp_path / "a.c"
-    source.write_text("int answer(void) { return 42; }")
-    library = compiled_c(source)
-    assert library is not None and library.answer() == 42
-    (tmp_path / "b.c").write_text("int answer(void) { return")
-    assert compiled_c(tmp_path / "b.c") is None
-    (tmp_path / "c.c").write_text("int missing(void); int answer(void) { return missing(); }")
-    assert compiled_c(tmp_path / "c.c", "-Wl,-z,now") is None, "a library that cannot be loaded"
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.delenv("CC", raising=False)
-    assert compiled_c(source, "-O2") is None
