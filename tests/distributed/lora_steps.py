@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -36,3 +37,4 @@ with start_world(device, 60) as world:
     weights = gather_weights(model, world)
     if world.is_main:
         write_tensors(folder / f"{kind}-{world.size}.safetensors", {**adapters, **weights})
+os._exit(0)  # as gpt_kit's own processes leave: gloo's threads may outlive the interpreter (pytorch issue 190489)
