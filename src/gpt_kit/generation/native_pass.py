@@ -22,6 +22,7 @@ from gpt_kit.model.positions import rotary_tables, sinusoids
 
 ROWS_AT_ONCE, LANES = 256, 16  # as in pass.h
 FLAGS = "-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp"
+WORTH_THREADS = 1_000_000  # weights: in less, threads mostly wait for each other, and for long where other processes want the cores
 POINTER, WHOLE = ctypes.c_void_p, ctypes.c_int64
 
 
@@ -115,7 +116,8 @@ class NativePass:
         self._blocks = (_Block * len(blocks))(
             *(self._block(block, make_linear, [kept[layer] for kept in cache]) for layer, block in enumerate(blocks))
         )
-        inner, width, threads = config.inner_width, config.n_embd, torch.get_num_threads()
+        inner, width = config.inner_width, config.n_embd
+        threads = torch.get_num_threads() if config.n_layer * width * (4 * width + 2 * inner) >= WORTH_THREADS else 1
         room = (
             torch.zeros(ROWS_AT_ONCE, round_up(max(inner, width), 64) + 64, dtype=inputs),
             torch.zeros(ROWS_AT_ONCE),
